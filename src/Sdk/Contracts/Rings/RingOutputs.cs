@@ -1,0 +1,77 @@
+using VirtPS.Sdk.Cpu;
+
+namespace VirtPS.Sdk.Rings;
+
+/// <summary>Where one vCPU stands in the rings (what Get-VirtRingState emits). Null = this strategy cannot know.</summary>
+public sealed record RingState
+{
+    public required string VMName { get; init; }
+    public required Guid VMId { get; init; }
+    public required int Vcpu { get; init; }
+    public required string Strategy { get; init; }
+
+    /// <summary>The CPL that the guest believes.</summary>
+    public required int? GuestRing { get; init; }
+
+    /// <summary>Where the textbook model of the strategy puts that code.</summary>
+    public required string? ClassicalRing { get; init; }
+    public required ExecutionKind Execution { get; init; }
+
+    /// <summary>The ring of the real processor; null in non-root mode.</summary>
+    public required int? HostRing { get; init; }
+    public required CpuMode? Mode { get; init; }
+    public required int? Iopl { get; init; }
+    public required ulong? Rip { get; init; }
+    public string? Symbol { get; init; }
+    public string? Instruction { get; init; }
+    public required ulong? Cr3 { get; init; }
+    public string? LastExit { get; init; }
+    public required RingFidelity Fidelity { get; init; }
+    public required MpState? MpState { get; init; }
+    public required DateTimeOffset CapturedAt { get; init; }
+}
+
+/// <summary>One transition as Trace-VirtRing emits it.</summary>
+public sealed record RingTransition
+{
+    public required string VMName { get; init; }
+    public required Guid VMId { get; init; }
+    public required int Vcpu { get; init; }
+    public required int From { get; init; }
+    public required int To { get; init; }
+    public required RingCause Cause { get; init; }
+
+    /// <summary>Vector for interrupts and exceptions, else null.</summary>
+    public required int? Vector { get; init; }
+
+    /// <summary><c>#PF</c>, <c>int 0x80</c>, a hypercall's name …; null where there is none.</summary>
+    public required string? Name { get; init; }
+    public required ulong Detail { get; init; }
+    public required ulong FromRip { get; init; }
+    public required ulong ToRip { get; init; }
+    public required CpuMode FromMode { get; init; }
+    public required CpuMode ToMode { get; init; }
+    public required ulong GuestTsc { get; init; }
+    public required ulong VMNanoseconds { get; init; }
+    public required RingFidelity Fidelity { get; init; }
+}
+
+/// <summary>Totals since power-on for one vCPU (what Measure-VirtRing emits).</summary>
+public sealed record RingMeasurement
+{
+    public required string VMName { get; init; }
+    public required Guid VMId { get; init; }
+    public required int Vcpu { get; init; }
+    public required RingFidelity Fidelity { get; init; }
+
+    /// <summary>By ring 0–3; null where not known.</summary>
+    public required IReadOnlyList<ulong>? Instructions { get; init; }
+    public required IReadOnlyList<TimeSpan>? Time { get; init; }
+    public required TimeSpan RunTime { get; init; }
+    public required TimeSpan HaltedTime { get; init; }
+    public required IReadOnlyDictionary<string, ulong> Transitions { get; init; }
+    public required IReadOnlyDictionary<string, ulong> SameRingEvents { get; init; }
+    public required IReadOnlyDictionary<string, ulong> Exits { get; init; }
+    public required IReadOnlyDictionary<string, ulong> Counters { get; init; }
+    public required DateTimeOffset CapturedAt { get; init; }
+}
