@@ -67,6 +67,15 @@ public unsafe struct VcpuState
     /// <summary>x87, SSE and AVX state in standard (non-compacted) XSAVE format: legacy area, header, YMM_Hi128. XMM0 is at 160, FCW at 0, MXCSR at 24.</summary>
     public fixed byte Xsave[XsaveSize];
 
+    /// <summary>The four page-directory-pointer entries that PAE paging loads with CR3 (SDM Vol. 3A §4.4.1).</summary>
+    public fixed ulong Pdpte[4];
+
+    /// <summary>Number of entries of <see cref="OtherMsrs"/>.</summary>
+    public const int OtherMsrCount = 64;
+
+    /// <summary>Remaining MSRs that hold a value (MTRRs, machine check, AMD configuration …), in the backend's own order; part of the saved state.</summary>
+    public fixed ulong OtherMsrs[OtherMsrCount];
+
     /// <summary>The segment register at <paramref name="name"/>.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static SegmentRegister* Segment(VcpuState* state, SegmentName name) => &state->ES + (int)name;
