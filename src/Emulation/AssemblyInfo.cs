@@ -1,0 +1,5 @@
+using System.Runtime.CompilerServices;
+
+[assembly: InternalsVisibleTo("VirtPS.Emulation.Tests")]
+[assembly: InternalsVisibleTo("VirtPS.Opcodes.Tests")]
+[module: SkipLocalsInit]

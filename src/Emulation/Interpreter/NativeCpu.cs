@@ -1,0 +1,103 @@
+using System.Numerics;
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Emulation;
+
+/// <summary>
+/// The vCPU's state followed by what the interpreter derives from it, in one native block, so that everything is reached from one pointer.
+/// <para>
+/// Status flags are lazy. With all operands sign-extended to 64 bits, an addition or subtraction leaves its result in <see cref="FlagResult"/>,
+/// a ^ b ^ result in <see cref="FlagXor"/> (bit 4 is AF, bit 63 the carry into the sign bit) and its carry in <see cref="FlagCarry"/>. Then
+/// CF = bit 0 of FlagCarry, OF = CF ^ bit 63 of FlagXor, ZF = (FlagResult == 0), SF = sign of FlagResult ^ FlagCarry, and PF = parity of the low byte of
+/// FlagResult ^ (FlagCarry >> 8). The two xors are there so that any combination of flags can be set.
+/// </para>
+/// </summary>
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct NativeCpu
+{
+    public VcpuState State;
+
+    /// <summary>Always zero; the "register" of an absent base or index and the base of a flat segment.</summary>
+    public ulong Zero;
+    public ulong FlagResult, FlagXor, FlagCarry;
+
+    /// <summary>TLB view of the current privilege.</summary>
+    public TlbEntry* Tlb;
+
+    /// <summary>0xFFFF, 0xFFFFFFFF or all ones by the code size.</summary>
+    public ulong RipMask;
+
+    /// <summary>Leave the block after this instruction.</summary>
+    public byte Leave;
+
+    /// <summary>A handler has set RIP itself.</summary>
+    public byte RipSet;
+
+    /// <summary>Byte offset of <see cref="Zero"/> from the state.</summary>
+    public static readonly ushort ZeroOffset = (ushort)Marshal.OffsetOf<NativeCpu>(nameof(Zero));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool CF() => (FlagCarry & 1) != 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool ZF() => FlagResult == 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool SF() => (long)(FlagResult ^ FlagCarry) < 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool OF() => (long)(FlagXor ^ (FlagCarry << 63)) < 0;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool PF() => (BitOperations.PopCount((byte)(FlagResult ^ (FlagCarry >> 8))) & 1) == 0;
+
+    /// <summary>SF != OF: the signed "less".</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly bool Less() => (long)(FlagResult ^ FlagCarry ^ FlagXor ^ (FlagCarry << 63)) < 0;
+
+    public readonly ulong StatusFlags()
+    {
+        ulong f = FlagCarry & Rflags.CF | FlagXor & Rflags.AF;
+        if (PF())
+            f |= Rflags.PF;
+        if (ZF())
+            f |= Rflags.ZF;
+        if (SF())
+            f |= Rflags.SF;
+        if (OF())
+            f |= Rflags.OF;
+        return f;
+    }
+
+    public void SetStatusFlags(ulong flags)
+    {
+        ulong cf = flags & 1;
+        // A result of 0 has even parity, 1 has odd; both have a clear sign.
+        ulong result = (flags & Rflags.ZF) != 0 ? 0ul : 1ul;
+        bool pf = (flags & Rflags.PF) != 0;
+        ulong flip = pf == (result == 0) ? 0ul : 0x100ul;
+        FlagResult = result;
+        FlagCarry = cf | flip | ((flags & Rflags.SF) << 56);
+        FlagXor = flags & Rflags.AF | ((((flags >> 11) ^ cf) & 1) << 63);
+    }
+}
+
+/// <summary>One entry of the data TLB; a tag is the linear page address, or <see cref="NoTag"/>.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct TlbEntry
+{
+    /// <summary>Never equal to a page-aligned address.</summary>
+    public const ulong NoTag = 1;
+
+    public ulong ReadTag;
+    public ulong WriteTag;
+
+    /// <summary>Host address minus linear address.</summary>
+    public ulong Addend;
+
+    /// <summary>Page address in guest-physical space, and <c>Tlb</c> flags in the low bits.</summary>
+    public ulong Gpa;
+}
