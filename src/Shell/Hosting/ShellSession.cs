@@ -92,6 +92,7 @@ internal sealed class ShellSession : IDisposable
             Host.UI.WriteErrorLine($"The argument '{path}' is not recognized as the name of a script file. Check the spelling, or 'virtps -Help' for the options.");
             return 64;
         }
+        EngineInternals.LetScriptExitReachHost(Runspace);
         bool completed = Execute(ps =>
         {
             var command = new Command(full, isScript: false, useLocalScope: false);
@@ -197,8 +198,7 @@ internal sealed class ShellSession : IDisposable
     {
         using var ps = PowerShell.Create(Runspace);
         PSObject wrapped = PSObject.AsPSObject(error);
-        // Out-Default sends a record to standard error by this mark, which the engine keeps to itself.
-        wrapped.Properties.Add(new PSNoteProperty("writeErrorStream", true));
+        EngineInternals.MarkAsError(wrapped);
         ps.AddCommand("Out-Default");
         try
         {
