@@ -73,7 +73,7 @@ public unsafe struct VcpuState
     /// <summary>Number of entries of <see cref="OtherMsrs"/>.</summary>
     public const int OtherMsrCount = 64;
 
-    /// <summary>Remaining MSRs that hold a value (MTRRs, machine check, AMD configuration …), in the backend's own order; part of the saved state.</summary>
+    /// <summary>Remaining MSRs that hold a value (MTRRs, machine check, AMD configuration …), in the backend's own encoding, in which zero is the value after power-on; part of the saved state.</summary>
     public fixed ulong OtherMsrs[OtherMsrCount];
 
     /// <summary>The segment register at <paramref name="name"/>.</summary>
@@ -129,6 +129,7 @@ public unsafe struct VcpuState
         state->MiscEnable = 1;
         state->TscOffset = state->TscAdjust = 0;
         new Span<byte>(state->Xsave, XsaveSize).Clear();
+        new Span<byte>(state->OtherMsrs, OtherMsrCount * sizeof(ulong)).Clear();
         *(ushort*)state->Xsave = 0x37F;
         *(uint*)(state->Xsave + 24) = 0x1F80;
     }
