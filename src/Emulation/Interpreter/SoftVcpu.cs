@@ -45,6 +45,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         Counters = (RingCounters*)NativeMemory.AllocZeroed((nuint)sizeof(RingCounters));
         VcpuState.Reset(S, init: false, bootstrap: index == 0);
         InitializeMemory();
+        InitializeVector();
         CommitState();
     }
 
@@ -128,6 +129,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
             return;
         Partition.Remove(this);
         FreeMemory();
+        FreeVector();
         NativeMemory.AlignedFree(S);
         NativeMemory.Free(Counters);
         S = null;

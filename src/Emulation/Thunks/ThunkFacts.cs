@@ -1,0 +1,103 @@
+using Iced.Intel;
+
+namespace VirtPS.Emulation.Thunks;
+
+/// <summary>What Iced's tables do not say about vector instructions.</summary>
+internal static class ThunkFacts
+{
+    public static VectorClass ClassOf(in Instruction n)
+    {
+        if (n.Encoding == EncodingKind.VEX)
+            return VectorClass.Avx;
+        foreach (CpuidFeature feature in n.Code.CpuidFeatures())
+        {
+            if (feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387)
+                return VectorClass.X87;
+        }
+
+        bool mm = n.Mnemonic is Mnemonic.Cvtpi2ps or Mnemonic.Cvtpi2pd, xmm = mm;
+        for (int i = 0; i < n.OpCount; i++)
+        {
+            if (n.GetOpKind(i) != OpKind.Register)
+                continue;
+            mm |= n.GetOpRegister(i).IsMM();
+            xmm |= n.GetOpRegister(i).IsXMM();
+        }
+
+        // CVTxx2PI from memory names no XMM register but is an SSE instruction.
+        xmm |= n.Mnemonic is Mnemonic.Cvtps2pi or Mnemonic.Cvttps2pi or Mnemonic.Cvtpd2pi or Mnemonic.Cvttpd2pi;
+        return !mm ? VectorClass.Sse : xmm ? VectorClass.SseMmx : VectorClass.Mmx;
+    }
+
+    /// <summary>CVTPI2PD from memory alone leaves the x87 state as it is (SDM Vol. 2A, CVTPI2PD).</summary>
+    public static bool EntersMmx(in Instruction n) => n.Mnemonic != Mnemonic.Cvtpi2pd || n.Op1Kind == OpKind.Register;
+
+    /// <summary>Legacy SSE faults on unaligned 16-byte operands but for the forms made for them; VEX only in the aligned forms (SDM Vol. 2A table 2-21).</summary>
+    public static bool MustBeAligned(in Instruction n)
+    {
+        if (n.Encoding == EncodingKind.VEX)
+        {
+            return n.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
+                or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
+        }
+
+        return n.MemorySize.GetSize() == 16 && n.Mnemonic is not (Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu
+            or Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistri or Mnemonic.Pcmpistrm);
+    }
+
+    /// <summary>
+    /// Whether the instruction does floating-point arithmetic. Everything that is not known to only move bits or do integer work counts: loading MXCSR in vain costs
+    /// time, leaving it out would be wrong.
+    /// </summary>
+    public static bool UsesMxcsr(Mnemonic m)
+    {
+        string name = m.ToString();
+        if (name.StartsWith('V'))
+            name = name[1..];
+        name = name.ToUpperInvariant();
+        if (name.StartsWith('P'))
+            return false;
+        foreach (string prefix in s_noArithmetic)
+        {
+            if (name.StartsWith(prefix, StringComparison.Ordinal))
+                return false;
+        }
+
+        return true;
+    }
+
+    private static readonly string[] s_noArithmetic =
+    [
+        "MOV", "AND", "ORPS", "ORPD", "XOR", "SHUF", "UNPCK", "BLEND", "INSERT", "EXTRACT", "AES", "SHA", "BROADCAST", "PERM", "LDDQU", "TEST", "RCPSS", "RCPPS",
+        "RSQRT",
+    ];
+
+    /// <summary>
+    /// Instructions that round to a floating-point result: while underflow is unmasked, a tiny result raises it even when exact (SDM Vol. 1 §4.9.1.5), which
+    /// the host does not report when run with it masked.
+    /// </summary>
+    public static bool Underflow(in Instruction n, out int elementSize, out int count)
+    {
+        string name = n.Mnemonic.ToString().ToUpperInvariant();
+        if (name.StartsWith('V'))
+            name = name[1..];
+        elementSize = count = 0;
+        bool rounds = name.StartsWith("ADD", StringComparison.Ordinal) || name.StartsWith("SUB", StringComparison.Ordinal)
+            || name.StartsWith("MUL", StringComparison.Ordinal) || name.StartsWith("DIV", StringComparison.Ordinal)
+            || name.StartsWith("HADD", StringComparison.Ordinal) || name.StartsWith("HSUB", StringComparison.Ordinal)
+            || name.StartsWith("DPP", StringComparison.Ordinal) || name.StartsWith("FM", StringComparison.Ordinal)
+            || name.StartsWith("FNM", StringComparison.Ordinal) || name is "CVTSD2SS" or "CVTPD2PS" or "CVTPS2PH";
+        if (!rounds)
+            return false;
+        int bytes = n.GetOpKind(0) == OpKind.Register && n.GetOpRegister(0).IsYMM() ? 32 : 16;
+        elementSize = name is "CVTPS2PH" ? 2 : name.EndsWith('D') ? 8 : 4;
+        bool scalar = name[^2] == 'S';
+        count = scalar ? 1 : name switch
+        {
+            "CVTPD2PS" => (n.GetOpKind(1) == OpKind.Register ? n.GetOpRegister(1).GetSize() : n.MemorySize.GetSize()) / 8,
+            "CVTPS2PH" => n.GetOpRegister(1).GetSize() / 4,
+            _ => bytes / elementSize,
+        };
+        return true;
+    }
+}
