@@ -53,7 +53,6 @@ internal static class Dsdt
         device
             .Name("_HID", w => w.EisaId("PNP0A03"))
             .Name("_UID", w => w.Integer(0))
-            .Name("_ADR", w => w.Integer(0))
             .Name("_CRS", w => w.Buffer(windows.ToArray()))
             .Name("_PRT", w => w.Package([.. Routes()]));
     }
