@@ -1,0 +1,177 @@
+using System.Runtime.InteropServices;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>ioctl numbers and constants of Linux KVM on x86 (Documentation/virt/kvm/api.rst; include/uapi/linux/kvm.h, arch/x86/include/uapi/asm/kvm.h).</summary>
+internal static class Kvm
+{
+    public const int ApiVersion = 12;
+
+    // System.
+    public const nuint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVcpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
+
+    // VM.
+    public const nuint CreateVcpu = 0xAE41, GetDirtyLog = 0x4010AE42, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
+        SetIdentityMapAddress = 0x4008AE48;
+
+    // vCPU.
+    public const nuint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
+        Interrupt = 0x4004AE86, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, SetSignalMask = 0x4004AE8B, SetCpuid2 = 0x4008AE90, Nmi = 0xAE9A,
+        SetGuestDebug = 0x4048AE9B, GetVcpuEvents = 0x8040AE9F, SetVcpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2,
+        GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
+
+    // Capabilities.
+    public const int CapUserMemory = 3, CapNrVcpus = 9, CapVcpuEvents = 41, CapMaxVcpus = 66, CapImmediateExit = 136;
+
+    // Exit reasons.
+    public const uint ExitUnknown = 0, ExitException = 1, ExitIo = 2, ExitHypercall = 3, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindowOpen = 7,
+        ExitShutdown = 8, ExitFailEntry = 9, ExitIntr = 10, ExitSetTpr = 11, ExitInternalError = 17, ExitSystemEvent = 24;
+
+    public const uint MemLogDirtyPages = 1, MemReadOnly = 2;
+    public const uint GuestDebugEnable = 1, GuestDebugSingleStep = 2;
+    public const byte IoOut = 1;
+    public const uint VcpuEventValidNmiPending = 1, VcpuEventValidShadow = 4;
+    public const byte ShadowMovSs = 1, ShadowSti = 2;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmRegs
+{
+    public ulong Rax, Rbx, Rcx, Rdx, Rsi, Rdi, Rsp, Rbp;
+    public fixed ulong R8To15[8];
+    public ulong Rip, Rflags;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmSegment
+{
+    public ulong Base;
+    public uint Limit;
+    public ushort Selector;
+    public byte Type, Present, Dpl, Db, S, L, G, Avl, Unusable, Padding;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmDtable
+{
+    public ulong Base;
+    public ushort Limit;
+    public fixed ushort Padding[3];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmSregs
+{
+    public KvmSegment Cs, Ds, Es, Fs, Gs, Ss, Tr, Ldt;
+    public KvmDtable Gdt, Idt;
+    public ulong Cr0, Cr2, Cr3, Cr4, Cr8, Efer, ApicBase;
+    public fixed ulong InterruptBitmap[4];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmUserspaceMemoryRegion
+{
+    public uint Slot, Flags;
+    public ulong GuestPhysicalAddress, MemorySize, UserspaceAddress;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmDirtyLog
+{
+    public uint Slot, Padding;
+    public void* Bitmap;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmTranslation
+{
+    public ulong LinearAddress, PhysicalAddress;
+    public byte Valid, Writeable, Usermode, Pad0, Pad1, Pad2, Pad3, Pad4;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmDebugRegs
+{
+    public fixed ulong Db[4];
+    public ulong Dr6, Dr7, Flags;
+    public fixed ulong Reserved[9];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmGuestDebug
+{
+    public uint Control, Pad;
+    public fixed ulong DebugReg[8];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmMsrEntry
+{
+    public uint Index, Reserved;
+    public ulong Data;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmCpuidEntry2
+{
+    public uint Function, Index, Flags, Eax, Ebx, Ecx, Edx, Pad0, Pad1, Pad2;
+
+    public const uint SignificantIndex = 1;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmVcpuEvents
+{
+    public byte ExceptionInjected, ExceptionNumber, ExceptionHasErrorCode, ExceptionPending;
+    public uint ExceptionErrorCode;
+    public byte InterruptInjected, InterruptNumber, InterruptSoft, InterruptShadow;
+    public byte NmiInjected, NmiPending, NmiMasked, NmiPad;
+    public uint SipiVector, Flags;
+    public byte SmiSmm, SmiPending, SmiInsideNmi, SmiLatchedInit;
+    public byte TripleFaultPending;
+    public fixed byte Reserved[26];
+    public byte ExceptionHasPayload;
+    public ulong ExceptionPayload;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmXcrs
+{
+    public uint Count, Flags;
+    public uint Xcr0Number, Xcr0Reserved;
+    public ulong Xcr0;
+    public fixed ulong Rest[30];
+    public fixed ulong Padding[16];
+}
+
+/// <summary>The shared page of a vCPU, as far as it is used (struct kvm_run).</summary>
+[StructLayout(LayoutKind.Explicit, Size = 2352)]
+internal unsafe struct KvmRun
+{
+    [FieldOffset(0)] public byte RequestInterruptWindow;
+    [FieldOffset(1)] public byte ImmediateExit;
+    [FieldOffset(8)] public uint ExitReason;
+    [FieldOffset(12)] public byte ReadyForInterruptInjection;
+    [FieldOffset(13)] public byte IfFlag;
+    [FieldOffset(16)] public ulong Cr8;
+    [FieldOffset(24)] public ulong ApicBase;
+
+    [FieldOffset(32)] public ulong HardwareReason;
+
+    [FieldOffset(32)] public byte IoDirection;
+    [FieldOffset(33)] public byte IoSize;
+    [FieldOffset(34)] public ushort IoPort;
+    [FieldOffset(36)] public uint IoCount;
+    [FieldOffset(40)] public ulong IoDataOffset;
+
+    [FieldOffset(32)] public ulong MmioAddress;
+    [FieldOffset(40)] public fixed byte MmioData[8];
+    [FieldOffset(48)] public uint MmioLength;
+    [FieldOffset(52)] public byte MmioIsWrite;
+
+    [FieldOffset(32)] public uint InternalSubError;
+
+    [FieldOffset(32)] public uint DebugException;
+    [FieldOffset(40)] public ulong DebugPc;
+    [FieldOffset(48)] public ulong DebugDr6;
+}

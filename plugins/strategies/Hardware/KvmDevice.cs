@@ -1,0 +1,62 @@
+using System.Runtime.InteropServices;
+using VirtPS.Sdk;
+using VirtPS.Sdk.Plugins;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>An open <c>/dev/kvm</c>.</summary>
+internal sealed unsafe class KvmDevice : IDisposable
+{
+    private KvmDevice(int fd) => Fd = fd;
+
+    public int Fd { get; }
+
+    /// <summary>Opens and checks the API version; null with the reason when it cannot be used.</summary>
+    public static KvmDevice? TryOpen(string path, out HostSupport support)
+    {
+        if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
+        {
+            support = new HostSupport(false, "KVM for x86-64 guests needs Linux on x86-64.");
+            return null;
+        }
+
+        int fd = LinuxCalls.Open(path, LinuxCalls.ReadWrite | LinuxCalls.CloseOnExec);
+        if (fd < 0)
+        {
+            support = WhyNot(path, Marshal.GetLastPInvokeError());
+            return null;
+        }
+
+        int version = LinuxCalls.Ioctl(fd, Kvm.GetApiVersion, (nuint)0);
+        if (version != Kvm.ApiVersion)
+        {
+            _ = LinuxCalls.Close(fd);
+            support = new HostSupport(false, version < 0 ? $"{path} does not answer as KVM: {LinuxCalls.ErrorText()}." : $"{path} speaks KVM API {version}; {Kvm.ApiVersion} is needed.");
+            return null;
+        }
+
+        support = new HostSupport(true, $"{path} can be used.");
+        return new KvmDevice(fd);
+    }
+
+    /// <summary>True when the kernel module behind the device cannot run unmodified kernels in ring 0 at speed, or at all.</summary>
+    public static bool IsParavirtual => Directory.Exists("/sys/module/kvm_pvm");
+
+    public int Check(int capability) => Math.Max(0, LinuxCalls.Ioctl(Fd, Kvm.CheckExtension, (nuint)capability));
+
+    private static HostSupport WhyNot(string path, int error) => error switch
+    {
+        LinuxCalls.ENOENT when File.ReadAllText("/proc/cpuinfo") is var cpu && (cpu.Contains(" svm", StringComparison.Ordinal) || cpu.Contains(" vmx", StringComparison.Ordinal)) =>
+            new HostSupport(false, $"{path} does not exist, although the processor has virtualization.", "Load the module: modprobe kvm-amd, or modprobe kvm-intel."),
+        LinuxCalls.ENOENT => new HostSupport(false, $"{path} does not exist and the processor shows neither SVM nor VMX.", "Switch virtualization on in the firmware; in a virtual machine, switch nested virtualization on at its host."),
+        LinuxCalls.EACCES => new HostSupport(false, $"No permission to open {path}.", "Add the user to the group that owns it, usually kvm: sudo usermod -aG kvm $USER, then log in again."),
+        LinuxCalls.ENODEV => new HostSupport(false, $"{path} exists but no KVM module serves it.", "Load the module: modprobe kvm-amd, or modprobe kvm-intel."),
+        _ => new HostSupport(false, $"{path} cannot be opened: {Marshal.GetPInvokeErrorMessage(error)}."),
+    };
+
+    /// <summary>An ioctl that must succeed.</summary>
+    public static int Must(int result, string what) =>
+        result >= 0 ? result : throw new VirtException("StrategyUnavailable", $"KVM refused {what}: {LinuxCalls.ErrorText()}.", "Test-VirtHost says what this host can run.");
+
+    public void Dispose() => _ = LinuxCalls.Close(Fd);
+}

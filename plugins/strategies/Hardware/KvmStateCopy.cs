@@ -1,0 +1,222 @@
+using VirtPS.Sdk;
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>Copies a processor's whole state between KVM and <see cref="VcpuState"/>.</summary>
+internal static unsafe class KvmStateCopy
+{
+    private static ReadOnlySpan<uint> Msrs =>
+    [
+        Msr.Star, Msr.Lstar, Msr.Cstar, Msr.Sfmask, Msr.KernelGsBase, Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip, Msr.TscAux, Msr.Pat, Msr.MiscEnable,
+    ];
+
+    public static void Read(int fd, VcpuState* state)
+    {
+        KvmRegs regs;
+        Must(fd, Kvm.GetRegs, &regs, "the general registers");
+        ulong* gpr = state->Gpr;
+        (gpr[0], gpr[1], gpr[2], gpr[3]) = (regs.Rax, regs.Rcx, regs.Rdx, regs.Rbx);
+        (gpr[4], gpr[5], gpr[6], gpr[7]) = (regs.Rsp, regs.Rbp, regs.Rsi, regs.Rdi);
+        for (int i = 0; i < 8; i++)
+            gpr[8 + i] = regs.R8To15[i];
+        (state->Rip, state->Rflags) = (regs.Rip, regs.Rflags);
+
+        KvmSregs s;
+        Must(fd, Kvm.GetSregs, &s, "the system registers");
+        (state->CS, state->DS, state->ES, state->FS) = (From(s.Cs), From(s.Ds), From(s.Es), From(s.Fs));
+        (state->GS, state->SS, state->TR, state->LDTR) = (From(s.Gs), From(s.Ss), From(s.Tr), From(s.Ldt));
+        state->Gdtr = new DescriptorTable(s.Gdt.Base, s.Gdt.Limit);
+        state->Idtr = new DescriptorTable(s.Idt.Base, s.Idt.Limit);
+        (state->Cr0, state->Cr2, state->Cr3, state->Cr4, state->Efer) = (s.Cr0, s.Cr2, s.Cr3, s.Cr4, s.Efer);
+        state->Cpl = !state->IsProtected ? (byte)0 : state->IsVirtual8086 ? (byte)3 : (byte)state->SS.Dpl;
+
+        ReadDebug(fd, state);
+        ReadMsrs(fd, state);
+        ReadExtended(fd, state);
+        ReadEvents(fd, state);
+    }
+
+    public static void Write(int fd, VcpuState* state)
+    {
+        ulong* gpr = state->Gpr;
+        var regs = new KvmRegs
+        {
+            Rax = gpr[0], Rcx = gpr[1], Rdx = gpr[2], Rbx = gpr[3], Rsp = gpr[4], Rbp = gpr[5], Rsi = gpr[6], Rdi = gpr[7],
+            Rip = state->Rip, Rflags = state->Rflags | Rflags.Fixed1,
+        };
+        for (int i = 0; i < 8; i++)
+            regs.R8To15[i] = gpr[8 + i];
+
+        KvmSregs s;
+        Must(fd, Kvm.GetSregs, &s, "the system registers");
+        (s.Cs, s.Ds, s.Es, s.Fs) = (To(state->CS), To(state->DS), To(state->ES), To(state->FS));
+        (s.Gs, s.Ss, s.Tr, s.Ldt) = (To(state->GS), To(state->SS), To(state->TR), To(state->LDTR));
+        (s.Gdt.Base, s.Gdt.Limit) = (state->Gdtr.Base, state->Gdtr.Limit);
+        (s.Idt.Base, s.Idt.Limit) = (state->Idtr.Base, state->Idtr.Limit);
+        (s.Cr0, s.Cr2, s.Cr3, s.Cr4, s.Efer) = (state->Cr0, state->Cr2, state->Cr3, state->Cr4, state->Efer);
+        for (int i = 0; i < 4; i++)
+            s.InterruptBitmap[i] = 0;
+        Must(fd, Kvm.SetSregs, &s, "the system registers");
+        Must(fd, Kvm.SetRegs, &regs, "the general registers");
+
+        WriteDebug(fd, state);
+        WriteMsrs(fd, state);
+        WriteExtended(fd, state);
+        WriteEvents(fd, state);
+    }
+
+    private static void Must(int fd, nuint request, void* argument, string what)
+    {
+        if (LinuxCalls.Ioctl(fd, request, argument) < 0)
+            throw new VirtException("StrategyUnavailable", $"KVM refused {what}: {LinuxCalls.ErrorText()}.");
+    }
+
+    private static SegmentRegister From(in KvmSegment s)
+    {
+        uint attributes = (uint)(s.Type | s.S << 4 | s.Dpl << 5 | s.Present << 7 | s.Avl << 12 | s.L << 13 | s.Db << 14 | s.G << 15);
+        return new SegmentRegister(s.Selector, s.Base, s.Limit, s.Unusable != 0 ? attributes | SegmentRegister.Unusable : attributes);
+    }
+
+    private static KvmSegment To(in SegmentRegister s) => new()
+    {
+        Base = s.Base,
+        Limit = s.Limit,
+        Selector = s.Selector,
+        Type = (byte)(s.Attributes & 15),
+        S = Bit(s, 4),
+        Dpl = (byte)s.Dpl,
+        Present = Bit(s, 7),
+        Avl = Bit(s, 12),
+        L = Bit(s, 13),
+        Db = Bit(s, 14),
+        G = Bit(s, 15),
+        Unusable = Bit(s, 16),
+    };
+
+    private static byte Bit(in SegmentRegister s, int bit) => (byte)(s.Attributes >> bit & 1);
+
+    private static void ReadDebug(int fd, VcpuState* state)
+    {
+        KvmDebugRegs d;
+        Must(fd, Kvm.GetDebugRegs, &d, "the debug registers");
+        (state->Dr0, state->Dr1, state->Dr2, state->Dr3) = (d.Db[0], d.Db[1], d.Db[2], d.Db[3]);
+        (state->Dr6, state->Dr7) = (d.Dr6, d.Dr7);
+    }
+
+    private static void WriteDebug(int fd, VcpuState* state)
+    {
+        KvmDebugRegs d = default;
+        (d.Db[0], d.Db[1], d.Db[2], d.Db[3]) = (state->Dr0, state->Dr1, state->Dr2, state->Dr3);
+        (d.Dr6, d.Dr7) = (state->Dr6, state->Dr7);
+        Must(fd, Kvm.SetDebugRegs, &d, "the debug registers");
+    }
+
+    private static void ReadMsrs(int fd, VcpuState* state)
+    {
+        int count = Msrs.Length;
+        byte* block = stackalloc byte[8 + count * sizeof(KvmMsrEntry)];
+        KvmMsrEntry* entries = Prepare(block, state, withValues: false);
+        if (LinuxCalls.Ioctl(fd, Kvm.GetMsrs, block) < 0)
+            throw new VirtException("StrategyUnavailable", $"KVM refused the model-specific registers: {LinuxCalls.ErrorText()}.");
+        for (int i = 0; i < count; i++)
+            *Field(state, entries[i].Index) = entries[i].Data;
+    }
+
+    private static void WriteMsrs(int fd, VcpuState* state)
+    {
+        byte* block = stackalloc byte[8 + Msrs.Length * sizeof(KvmMsrEntry)];
+        _ = Prepare(block, state, withValues: true);
+        // KVM stops at the first MSR it does not have; what a host lacks its guests are not offered.
+        if (LinuxCalls.Ioctl(fd, Kvm.SetMsrs, block) < 0)
+            throw new VirtException("StrategyUnavailable", $"KVM refused the model-specific registers: {LinuxCalls.ErrorText()}.");
+    }
+
+    private static KvmMsrEntry* Prepare(byte* block, VcpuState* state, bool withValues)
+    {
+        *(ulong*)block = (ulong)Msrs.Length;
+        var entries = (KvmMsrEntry*)(block + 8);
+        for (int i = 0; i < Msrs.Length; i++)
+            entries[i] = new KvmMsrEntry { Index = Msrs[i], Data = withValues ? *Field(state, Msrs[i]) : 0 };
+        return entries;
+    }
+
+    private static ulong* Field(VcpuState* state, uint msr) => msr switch
+    {
+        Msr.Star => &state->Star,
+        Msr.Lstar => &state->Lstar,
+        Msr.Cstar => &state->Cstar,
+        Msr.Sfmask => &state->Sfmask,
+        Msr.KernelGsBase => &state->KernelGsBase,
+        Msr.SysenterCs => &state->SysenterCs,
+        Msr.SysenterEsp => &state->SysenterEsp,
+        Msr.SysenterEip => &state->SysenterEip,
+        Msr.TscAux => &state->TscAux,
+        Msr.Pat => &state->Pat,
+        Msr.MiscEnable => &state->MiscEnable,
+        _ => throw new ArgumentOutOfRangeException(nameof(msr)),
+    };
+
+    private static void ReadExtended(int fd, VcpuState* state)
+    {
+        byte* area = stackalloc byte[4096];
+        Must(fd, Kvm.GetXsave, area, "the XSAVE area");
+        Buffer.MemoryCopy(area, state->Xsave, VcpuState.XsaveSize, VcpuState.XsaveSize);
+        KvmXcrs xcrs;
+        if (LinuxCalls.Ioctl(fd, Kvm.GetXcrs, &xcrs) >= 0 && xcrs.Count > 0)
+            state->Xcr0 = xcrs.Xcr0;
+    }
+
+    private static void WriteExtended(int fd, VcpuState* state)
+    {
+        KvmXcrs xcrs = default;
+        (xcrs.Count, xcrs.Xcr0) = (1, state->Xcr0);
+        _ = LinuxCalls.Ioctl(fd, Kvm.SetXcrs, &xcrs);
+        byte* area = stackalloc byte[4096];
+        Must(fd, Kvm.GetXsave, area, "the XSAVE area");
+        Buffer.MemoryCopy(state->Xsave, area, 4096, VcpuState.XsaveSize);
+        // XSTATE_BV: everything copied counts as present.
+        *(ulong*)(area + 512) |= Xcr0.X87 | Xcr0.Sse | (state->Xcr0 & Xcr0.Avx);
+        Must(fd, Kvm.SetXsave, area, "the XSAVE area");
+    }
+
+    private static void ReadEvents(int fd, VcpuState* state)
+    {
+        KvmVcpuEvents e;
+        Must(fd, Kvm.GetVcpuEvents, &e, "the pending events");
+        state->NmiBlocked = e.NmiMasked != 0;
+        state->InterruptShadow = (e.InterruptShadow & Kvm.ShadowMovSs) != 0 ? InterruptShadow.MovSs
+            : (e.InterruptShadow & Kvm.ShadowSti) != 0 ? InterruptShadow.Sti : InterruptShadow.None;
+        state->Pending = default;
+        if (e.ExceptionInjected != 0)
+            state->Pending = new PendingEvent { Vector = e.ExceptionNumber, Kind = EventKind.HardwareException, HasErrorCode = e.ExceptionHasErrorCode != 0, ErrorCode = e.ExceptionErrorCode };
+        else if (e.InterruptInjected != 0)
+            state->Pending = new PendingEvent { Vector = e.InterruptNumber, Kind = e.InterruptSoft != 0 ? EventKind.SoftwareInterrupt : EventKind.ExternalInterrupt };
+        else if (e.NmiInjected != 0)
+            state->Pending = new PendingEvent { Vector = Vector.NMI, Kind = EventKind.Nmi };
+    }
+
+    private static void WriteEvents(int fd, VcpuState* state)
+    {
+        KvmVcpuEvents e;
+        Must(fd, Kvm.GetVcpuEvents, &e, "the pending events");
+        PendingEvent p = state->Pending;
+        (e.ExceptionInjected, e.InterruptInjected, e.NmiInjected, e.NmiPending, e.ExceptionPending) = (0, 0, 0, 0, 0);
+        e.NmiMasked = state->NmiBlocked ? (byte)1 : (byte)0;
+        e.InterruptShadow = state->InterruptShadow switch
+        {
+            InterruptShadow.MovSs => Kvm.ShadowMovSs,
+            InterruptShadow.Sti => Kvm.ShadowSti,
+            _ => 0,
+        };
+        if (p.Kind is EventKind.HardwareException or EventKind.SoftwareException)
+            (e.ExceptionInjected, e.ExceptionNumber, e.ExceptionHasErrorCode, e.ExceptionErrorCode) = (1, p.Vector, p.HasErrorCode ? (byte)1 : (byte)0, p.ErrorCode);
+        else if (p.Kind is EventKind.ExternalInterrupt or EventKind.SoftwareInterrupt)
+            (e.InterruptInjected, e.InterruptNumber, e.InterruptSoft) = (1, p.Vector, p.Kind == EventKind.SoftwareInterrupt ? (byte)1 : (byte)0);
+        else if (p.Kind == EventKind.Nmi)
+            e.NmiInjected = 1;
+        e.Flags = Kvm.VcpuEventValidNmiPending | Kvm.VcpuEventValidShadow;
+        Must(fd, Kvm.SetVcpuEvents, &e, "the pending events");
+    }
+}

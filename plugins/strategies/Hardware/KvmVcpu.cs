@@ -1,0 +1,337 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Rings;
+using VirtPS.X86;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>
+/// A KVM virtual processor. I/O exits are answered inside <see cref="Run"/> by calling the host; KVM completes the instruction on the next entry, and
+/// before <see cref="Run"/> returns for another reason a last entry with <c>immediate_exit</c> completes what is pending.
+/// </summary>
+internal sealed unsafe class KvmVcpu : IVcpu
+{
+    private readonly KvmPartition _partition;
+    private readonly IVcpuHost _host;
+    private readonly VcpuState* _state;
+    private readonly RingCounters* _counters;
+    private readonly KvmRun* _run;
+    private readonly nuint _runSize;
+    private readonly int _fd;
+    private int _thread;
+    private bool _stateIsFresh;
+    private bool _stateIsChanged = true;
+    private bool _ioPending;
+    private bool _disposed;
+
+    public KvmVcpu(KvmPartition partition, int index, IVcpuHost host)
+    {
+        (_partition, Index, _host) = (partition, index, host);
+        _fd = KvmDevice.Must(LinuxCalls.Ioctl(partition.Fd, Kvm.CreateVcpu, (nuint)index), $"virtual processor {index}");
+        _runSize = (nuint)KvmDevice.Must(LinuxCalls.Ioctl(partition.Device.Fd, Kvm.GetVcpuMmapSize, (nuint)0), "the size of the run structure");
+        void* page = LinuxCalls.Mmap(null, _runSize, LinuxCalls.ProtReadWrite, LinuxCalls.MapShared, _fd, 0);
+        if ((nint)page == -1)
+            throw new Sdk.VirtException("StrategyUnavailable", $"The run structure of virtual processor {index} cannot be mapped: {LinuxCalls.ErrorText()}.");
+        _run = (KvmRun*)page;
+        // SAFETY: both blocks live until Dispose; the state needs 64-byte alignment for its XSAVE area.
+        _state = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(VcpuState), 64);
+        NativeMemory.Clear(_state, (nuint)sizeof(VcpuState));
+        _counters = (RingCounters*)NativeMemory.AllocZeroed((nuint)sizeof(RingCounters));
+        VcpuState.Reset(_state, init: false, bootstrap: index == 0);
+        KvmCpuid.Apply(_fd, partition.Options.Cpuid, index);
+        LetKickSignalThrough();
+    }
+
+    public int Index { get; }
+
+    public VcpuState* State => _state;
+
+    public RingCounters* Counters => _counters;
+
+    /// <summary>KVM does not report transitions; the trace stays empty and its fidelity says so.</summary>
+    public RingEventBuffer? Trace { get; set; }
+
+    public VcpuExit Run() => Enter(step: false);
+
+    public VcpuExit SingleStep()
+    {
+        SetDebug(Kvm.GuestDebugEnable | Kvm.GuestDebugSingleStep);
+        try
+        {
+            return Enter(step: true);
+        }
+        finally
+        {
+            SetDebug(0);
+        }
+    }
+
+    private VcpuExit Enter(bool step)
+    {
+        BindThread();
+        long start = Stopwatch.GetTimestamp();
+        VcpuExit exit = Loop(step);
+        if (_ioPending)
+            CompletePending();
+        _counters->RunNanoseconds += (ulong)Stopwatch.GetElapsedTime(start).TotalNanoseconds;
+        _counters->Exits[(int)exit]++;
+        return exit;
+    }
+
+    private VcpuExit Loop(bool step)
+    {
+        while (true)
+        {
+            uint requests = Volatile.Read(ref _state->Requests);
+            if ((requests & (uint)(VcpuRequests.Exit | VcpuRequests.LocalApic)) != 0)
+            {
+                Interlocked.And(ref _state->Requests, ~(uint)VcpuRequests.Exit);
+                return VcpuExit.Kicked;
+            }
+
+            if ((requests & (uint)VcpuRequests.Nmi) != 0)
+            {
+                Interlocked.And(ref _state->Requests, ~(uint)VcpuRequests.Nmi);
+                _ = LinuxCalls.Ioctl(_fd, Kvm.Nmi, (nuint)0);
+            }
+
+            PushState();
+            bool wantsWindow = (requests & (uint)VcpuRequests.Interrupt) != 0;
+            if (wantsWindow && !_ioPending && CanTakeInterrupt())
+                return VcpuExit.InterruptWindow;
+            _run->RequestInterruptWindow = wantsWindow ? (byte)1 : (byte)0;
+            _run->Cr8 = _host.ReadCr8();
+            int result = LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0);
+            _stateIsFresh = false;
+            _ioPending = false;
+            if (_run->Cr8 != _host.ReadCr8())
+                _host.WriteCr8(_run->Cr8);
+            if (result < 0)
+            {
+                int error = Marshal.GetLastPInvokeError();
+                if (error is LinuxCalls.EINTR or LinuxCalls.EAGAIN)
+                {
+                    DrainKick();
+                    continue;
+                }
+
+                _host.ReportFailure($"KVM_RUN failed: {Marshal.GetPInvokeErrorMessage(error)}.{Report()}");
+                return VcpuExit.Failed;
+            }
+
+            if (Dispatch(step) is { } exit)
+                return exit;
+        }
+    }
+
+    /// <summary>One exit; null = go back into the guest.</summary>
+    private VcpuExit? Dispatch(bool step)
+    {
+        switch (_run->ExitReason)
+        {
+            case Kvm.ExitIo:
+                PortAccess();
+                return null;
+            case Kvm.ExitMmio:
+                MmioAccess();
+                return null;
+            case Kvm.ExitHlt:
+                _state->MpState = MpState.Halted;
+                return VcpuExit.Halt;
+            case Kvm.ExitIrqWindowOpen:
+                return VcpuExit.InterruptWindow;
+            case Kvm.ExitIntr or Kvm.ExitSetTpr:
+                return null;
+            case Kvm.ExitDebug when step:
+                return VcpuExit.SingleStep;
+            case Kvm.ExitShutdown:
+                _state->MpState = MpState.Shutdown;
+                return VcpuExit.Shutdown;
+            case Kvm.ExitSystemEvent:
+                _state->MpState = MpState.Shutdown;
+                return VcpuExit.Shutdown;
+            case Kvm.ExitFailEntry:
+                _host.ReportFailure($"KVM could not enter the guest: hardware reason 0x{_run->HardwareReason:X}.{Report()}");
+                return VcpuExit.Failed;
+            case Kvm.ExitInternalError:
+                _host.ReportFailure($"KVM internal error {_run->InternalSubError} ({InternalErrorName(_run->InternalSubError)}).{Report()}");
+                return VcpuExit.Failed;
+            default:
+                _host.ReportFailure($"KVM exit {_run->ExitReason}, which nobody here knows.{Report()}");
+                return VcpuExit.Failed;
+        }
+    }
+
+    private static string InternalErrorName(uint error) => error switch
+    {
+        1 => "emulation failed",
+        2 => "simultaneous exceptions",
+        3 => "event delivery failed",
+        4 => "unexpected exit reason",
+        _ => "unknown",
+    };
+
+    private void PortAccess()
+    {
+        byte* data = (byte*)_run + _run->IoDataOffset;
+        if (_run->IoDirection == Kvm.IoOut)
+        {
+            _counters->PortWrites += _run->IoCount;
+            _host.WritePort(_run->IoPort, _run->IoSize, data, (int)_run->IoCount);
+        }
+        else
+        {
+            _counters->PortReads += _run->IoCount;
+            _host.ReadPort(_run->IoPort, _run->IoSize, data, (int)_run->IoCount);
+        }
+
+        _ioPending = true;
+    }
+
+    private void MmioAccess()
+    {
+        int size = (int)_run->MmioLength;
+        if (_run->MmioIsWrite != 0)
+        {
+            _counters->MmioWrites++;
+            _host.WriteMmio(_run->MmioAddress, size, *(ulong*)_run->MmioData & Mask(size));
+        }
+        else
+        {
+            _counters->MmioReads++;
+            *(ulong*)_run->MmioData = _host.ReadMmio(_run->MmioAddress, size) & Mask(size);
+        }
+
+        _ioPending = true;
+    }
+
+    private static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1ul << (size * 8)) - 1;
+
+    /// <summary>Enters with immediate_exit so that KVM finishes the instruction whose I/O was answered (api.rst, KVM_RUN); a second half is answered too.</summary>
+    private void CompletePending()
+    {
+        while (_ioPending)
+        {
+            _ioPending = false;
+            _run->ImmediateExit = 1;
+            int result = LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0);
+            _run->ImmediateExit = 0;
+            _stateIsFresh = false;
+            if (result < 0)
+                return;
+            if (_run->ExitReason == Kvm.ExitMmio)
+                MmioAccess();
+            else if (_run->ExitReason == Kvm.ExitIo)
+                PortAccess();
+        }
+    }
+
+    private bool CanTakeInterrupt()
+    {
+        SynchronizeState();
+        return (_state->Rflags & Rflags.IF) != 0 && _state->InterruptShadow == InterruptShadow.None && !_state->Pending.IsPending;
+    }
+
+    public void InjectInterrupt(byte vector)
+    {
+        PushState();
+        _state->MpState = MpState.Runnable;
+        uint irq = vector;
+        if (LinuxCalls.Ioctl(_fd, Kvm.Interrupt, &irq) < 0)
+            _host.ReportFailure($"KVM refused interrupt {vector}: {LinuxCalls.ErrorText()}.");
+        _stateIsFresh = false;
+    }
+
+    public void Kick()
+    {
+        int thread = Volatile.Read(ref _thread);
+        if (thread != 0)
+            _ = LinuxCalls.TgKill(Environment.ProcessId, thread, LinuxCalls.KickSignal);
+    }
+
+    private void BindThread()
+    {
+        int tid = LinuxCalls.GetTid();
+        if (_thread == tid)
+            return;
+        // glibc's sigset_t has 1024 bits, of which the kernel knows 64.
+        ulong* set = stackalloc ulong[16];
+        set[0] = 1ul << (LinuxCalls.KickSignal - 1);
+        _ = LinuxCalls.PthreadSigmask(LinuxCalls.SigBlock, set, null);
+        Volatile.Write(ref _thread, tid);
+    }
+
+    private static void DrainKick()
+    {
+        ulong* set = stackalloc ulong[16];
+        set[0] = 1ul << (LinuxCalls.KickSignal - 1);
+        long* now = stackalloc long[2];
+        now[0] = now[1] = 0;
+        while (LinuxCalls.SigTimedWait(set, null, now) > 0)
+        {
+        }
+    }
+
+    private void LetKickSignalThrough()
+    {
+        // struct kvm_signal_mask: length, then the mask that holds during KVM_RUN.
+        byte* argument = stackalloc byte[12];
+        *(uint*)argument = 8;
+        *(ulong*)(argument + 4) = 0;
+        KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.SetSignalMask, argument), "the signal mask");
+    }
+
+    private void SetDebug(uint control)
+    {
+        var debug = new KvmGuestDebug { Control = control };
+        PushState();
+        KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.SetGuestDebug, &debug), "single-stepping");
+    }
+
+    public void SynchronizeState()
+    {
+        if (_stateIsFresh || _stateIsChanged)
+            return;
+        KvmStateCopy.Read(_fd, _state);
+        _stateIsFresh = true;
+    }
+
+    public void CommitState() => _stateIsChanged = true;
+
+    private void PushState()
+    {
+        if (!_stateIsChanged)
+            return;
+        KvmStateCopy.Write(_fd, _state);
+        _stateIsChanged = false;
+        _stateIsFresh = true;
+    }
+
+    public bool TryTranslate(ulong linear, out ulong gpa)
+    {
+        PushState();
+        var t = new KvmTranslation { LinearAddress = linear };
+        bool ok = LinuxCalls.Ioctl(_fd, Kvm.Translate, &t) >= 0 && t.Valid != 0;
+        gpa = t.PhysicalAddress;
+        return ok;
+    }
+
+    private string Report()
+    {
+        _stateIsFresh = false;
+        SynchronizeState();
+        return $" RIP 0x{_state->Rip:X}, CS 0x{_state->CS.Selector:X}, RSP 0x{_state->Gpr[(int)Gpr.Rsp]:X}, CR0 0x{_state->Cr0:X}, CR3 0x{_state->Cr3:X}, RFLAGS 0x{_state->Rflags:X}.";
+    }
+
+    public void Dispose()
+    {
+        if (_disposed)
+            return;
+        _disposed = true;
+        _ = LinuxCalls.Munmap(_run, _runSize);
+        _ = LinuxCalls.Close(_fd);
+        NativeMemory.AlignedFree(_state);
+        NativeMemory.Free(_counters);
+    }
+}

@@ -1,0 +1,47 @@
+using System.Runtime.InteropServices;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>The system calls KVM needs. Return values as libc gives them; errors are read with <see cref="Marshal.GetLastPInvokeError"/>.</summary>
+internal static unsafe partial class LinuxCalls
+{
+    public const int EINTR = 4, EAGAIN = 11, EACCES = 13, ENOENT = 2, ENODEV = 19, ENOMEM = 12;
+    public const int ReadWrite = 2, CloseOnExec = 0x80000;
+    public const int ProtReadWrite = 3, MapShared = 1;
+    public const int SigBlock = 0;
+
+    /// <summary>The real-time signal that ends KVM_RUN: blocked in vCPU threads, let through by KVM only.</summary>
+    public const int KickSignal = 40;
+
+    [LibraryImport("libc", EntryPoint = "open", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    public static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
+    public static partial int Close(int fd);
+
+    [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+    public static partial int Ioctl(int fd, nuint request, nuint argument);
+
+    [LibraryImport("libc", EntryPoint = "ioctl", SetLastError = true)]
+    public static partial int Ioctl(int fd, nuint request, void* argument);
+
+    [LibraryImport("libc", EntryPoint = "mmap", SetLastError = true)]
+    public static partial void* Mmap(void* address, nuint length, int protection, int flags, int fd, nint offset);
+
+    [LibraryImport("libc", EntryPoint = "munmap", SetLastError = true)]
+    public static partial int Munmap(void* address, nuint length);
+
+    [LibraryImport("libc", EntryPoint = "pthread_sigmask")]
+    public static partial int PthreadSigmask(int how, ulong* set, ulong* old);
+
+    [LibraryImport("libc", EntryPoint = "sigtimedwait", SetLastError = true)]
+    public static partial int SigTimedWait(ulong* set, void* info, long* timeout);
+
+    [LibraryImport("libc", EntryPoint = "gettid")]
+    public static partial int GetTid();
+
+    [LibraryImport("libc", EntryPoint = "tgkill", SetLastError = true)]
+    public static partial int TgKill(int process, int thread, int signal);
+
+    public static string ErrorText() => Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
+}
