@@ -24,8 +24,13 @@ public sealed class BackendRegistry
     /// <summary>Opens a network attachment from a device spec; null where this host offers none.</summary>
     public Func<JsonObject, INetBackend>? OpenNet { get; set; }
 
-    internal ICharBackend FindChar(string name, string device) =>
-        Char.TryGetValue(name, out ICharBackend? backend)
-            ? backend
-            : throw new VirtException("DevicePropertyInvalid", $"Device '{device}': there is no character backend '{name}'. There are: {string.Join(", ", Char.Keys.Order())}.", null, device);
+    /// <summary>The backend of that name; null for a console that nobody watches.</summary>
+    internal ICharBackend? FindChar(string name, string device)
+    {
+        if (Char.TryGetValue(name, out ICharBackend? backend))
+            return backend;
+        if (name == Console)
+            return null;
+        throw new VirtException("DevicePropertyInvalid", $"Device '{device}': there is no character backend '{name}'. There are: {string.Join(", ", Char.Keys.Append(Console).Distinct().Order())}.", null, device);
+    }
 }

@@ -1,0 +1,54 @@
+using System.Text.Json.Nodes;
+
+namespace VirtPS.Engine;
+
+/// <summary>Which device models make the PC: data, so that the engine knows no device by type. Places come from the models' defaults (<see cref="Sdk.Machine.PcLayout"/>).</summary>
+public static class PlatformLayout
+{
+    /// <summary>
+    /// The specs of a PC, in the order in which they must be made: who offers a service stands before who needs it.
+    /// </summary>
+    /// <param name="vcpuCount">A local APIC for each.</param>
+    /// <param name="hasInterruptController">The partition has its own PIC, IOAPIC and local APICs.</param>
+    public static IReadOnlyList<JsonObject> Pc(int vcpuCount, bool hasInterruptController)
+    {
+        List<JsonObject> specs = [];
+        if (!hasInterruptController)
+        {
+            for (int i = 0; i < vcpuCount; i++)
+                specs.Add(new JsonObject { ["model"] = "virtps.localapic/lapic", ["name"] = $"lapic{i}", ["vcpu"] = i });
+            specs.Add(Spec("virtps.pic/8259a", "pic"));
+            specs.Add(Spec("virtps.ioapic/ioapic", "ioapic"));
+        }
+
+        specs.Add(Spec("virtps.pcihost/host-bridge", "pcihost"));
+        specs.Add(Spec("virtps.pit/8254", "pit"));
+        specs.Add(Spec("virtps.rtc/mc146818", "rtc"));
+        specs.Add(Spec("virtps.i8042/i8042", "i8042"));
+        specs.Add(Spec("virtps.acpi/pm", "acpi"));
+        specs.Add(Spec("virtps.serial/16550a", "com1"));
+        specs.Add(Spec("virtps.debugexit/debug-exit", "debugexit"));
+        return specs;
+    }
+
+    /// <summary>
+    /// The platform's specs with the user's: one with the name of a platform device takes that device's place, the others follow.
+    /// </summary>
+    public static IReadOnlyList<JsonObject> Merge(IReadOnlyList<JsonObject> platform, IReadOnlyList<JsonObject> devices)
+    {
+        List<JsonObject> result = [.. platform];
+        foreach (JsonObject device in devices)
+        {
+            string? name = (string?)device["name"];
+            int place = name is null ? -1 : result.FindIndex(p => (string?)p["name"] == name && platform.Contains(p));
+            if (place >= 0)
+                result[place] = device;
+            else
+                result.Add(device);
+        }
+
+        return result;
+    }
+
+    private static JsonObject Spec(string model, string name) => new() { ["model"] = model, ["name"] = name };
+}
