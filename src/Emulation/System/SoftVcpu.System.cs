@@ -1,34 +1,82 @@
 using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
 
 namespace VirtPS.Emulation;
 
-// What the main loop expects of the system part.
+// What the main loop and other families ask of the system part.
 public sealed unsafe partial class SoftVcpu
 {
-    /// <summary>Delivers <see cref="PendingFault"/> through the IDT; RIP is that of the faulting instruction. False after a triple fault (MpState is Shutdown).</summary>
-    internal bool DeliverFault() => DeliverInterrupt(PendingFault.Vector, EventKind.HardwareException, PendingFault.HasError, PendingFault.Error);
-
-    /// <summary>Delivers an event at an instruction boundary. Faults met on the way become #DF or a triple fault here. False after a triple fault.</summary>
-    internal bool DeliverInterrupt(byte vector, EventKind kind, bool hasError, uint error)
+    /// <summary>After the state was changed from outside: what the system part keeps beside it.</summary>
+    internal void SystemStateChanged()
     {
-        S->MpState = MpState.Shutdown;
-        return false;
+        _debugTraps = 0;
+        UpdateDebugActive();
     }
 
-    /// <summary>The trap after an instruction that began with RFLAGS.TF set, and pending data breakpoints: sets DR6 and delivers #DB.</summary>
-    internal bool DeliverDebugTrap(bool singleStep) => true;
-
-    /// <summary>Code breakpoints of DR0–3 at the instruction about to run (only called while <see cref="DebugActive"/>). False: #DB recorded.</summary>
-    internal bool CheckInstructionBreakpoint() => true;
-
-    /// <summary>A data access while <see cref="DebugActive"/>: remembers a hit for <see cref="DeliverDebugTrap"/>.</summary>
-    internal void NoteDataAccess(ulong linear, int size, bool write)
+    /// <summary>PUSH of one item on the current stack.</summary>
+    internal bool PushValue(int size, ulong value)
     {
+        StackCursor stack = CurrentStack();
+        if (!Push(ref stack, size, value))
+            return false;
+        CommitStackPointer(stack);
+        return true;
+    }
+
+    /// <summary>POP of one item.</summary>
+    internal bool PopValue(int size, out ulong value)
+    {
+        StackCursor stack = CurrentStack();
+        if (!Pop(ref stack, size, out value))
+            return false;
+        CommitStackPointer(stack);
+        return true;
+    }
+
+    /// <summary>POP Sreg: RSP moves only when the segment could be loaded. POP SS uses the old stack's width.</summary>
+    internal bool PopIntoSegment(int size, SegmentName name)
+    {
+        StackCursor stack = CurrentStack();
+        if (!Pop(ref stack, size, out ulong selector) || !LoadSegment(name, (ushort)selector))
+            return false;
+        CommitStackPointer(stack);
+        return true;
     }
 
     /// <summary>IOPL and the TSS's I/O bitmap (SDM Vol. 1 §19.5). False: #GP(0) recorded.</summary>
-    internal bool CheckIoPermission(ushort port, int size) => true;
+    internal bool CheckIoPermission(ushort port, int size)
+    {
+        if (InProtectedMode && (S->Cpl > Iopl || InVirtual8086) && !IoBitmapAllows(port, size, out bool faulted))
+            return !faulted && Raise(Vector.GP, 0);
+        if (DebugActive)
+            NoteIoAccess(port, size);
+        return true;
+    }
 
-    /// <summary>CPUID as this vCPU sees it.</summary>
-    internal CpuidResult Cpuid(uint leaf, uint subLeaf) => Partition.Options.Cpuid.Query(leaf, subLeaf);
+    private bool IoBitmapAllows(ushort port, int size, out bool faulted)
+    {
+        faulted = false;
+        uint type = S->TR.Attributes & SegmentRegister.TypeMask;
+        if (!S->TR.IsPresent || type is not (SystemType.TssBusy or SystemType.TssAvailable) || S->TR.Limit < 103)
+            return false;
+        faulted = true;
+        if (!LoadTss(0x66, 2, out uint map))
+            return false;
+        uint at = map + port / 8u;
+        // SDM Vol. 1 §19.5.2: two bytes are read, so one byte behind the map must be there.
+        faulted = false;
+        if (at + 1 > S->TR.Limit)
+            return false;
+        faulted = true;
+        if (!LoadTss(at, 2, out uint bits))
+            return false;
+        faulted = false;
+        return ((bits >> (port & 7)) & ((1u << size) - 1)) == 0;
+    }
+
+    /// <summary>RDTSC's value.</summary>
+    internal ulong GuestTsc => Host.ReadMachineTsc() + S->TscOffset;
+
+    /// <summary>CPUID as this vCPU sees it: the partition's table with this processor's own fields filled in.</summary>
+    internal CpuidResult Cpuid(uint leaf, uint subLeaf) => CpuidModel.Complete(Partition.Options, leaf, subLeaf, S, Index);
 }
