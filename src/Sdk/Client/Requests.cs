@@ -141,4 +141,7 @@ public sealed record ConsoleReadOptions
 
     /// <summary>Leave out what came before now.</summary>
     public bool SkipPast { get; init; }
+
+    /// <summary>Told how many bytes of this run's output are no longer kept, or were lost because the reader was too slow; called whenever the number has grown.</summary>
+    public Action<long>? Dropped { get; init; }
 }

@@ -1,7 +1,10 @@
-using System.Text.Json.Nodes;
+using VirtPS.Client.Platform;
+using VirtPS.Client.Plugins;
+using VirtPS.Client.Processes;
+using VirtPS.Client.Protocol;
+using VirtPS.Client.Store;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
-using VirtPS.Sdk.Rings;
 
 namespace VirtPS.Client;
 
@@ -12,150 +15,155 @@ namespace VirtPS.Client;
 /// </summary>
 public sealed partial class VirtHost
 {
-    /// <summary>Connects to a host. <paramref name="endpoint"/>: null, empty, <c>.</c> or <c>localhost</c> for this one; others are refused (HostNotSupported).</summary>
-    public static VirtHost Connect(string? endpoint = null) => new(options: new VirtHostOptions());
+    /// <summary>How long somebody may hold a VM's lock for one change before we say that it is busy.</summary>
+    private static readonly TimeSpan LockPatience = TimeSpan.FromSeconds(5);
 
-    /// <summary>Connects to this host with other places than the usual ones.</summary>
-    public static VirtHost Connect(VirtHostOptions options) => new(options);
+    private readonly VirtHostOptions _options;
+    private readonly VmStore _store;
+    private readonly StateReader _states;
 
     private VirtHost(VirtHostOptions options)
     {
-        HostId = Environment.MachineName;
-        StorePath = options.StorePath ?? "";
+        _options = options;
+        HostId = HostIdentity.GetHostId();
+        _store = new VmStore(new StorePaths(options.StorePath ?? StorePaths.DefaultRoot()));
+        _states = new StateReader(_store, HostId);
+        Plugins = new PluginDirectory(options);
     }
+
+    private PluginDirectory Plugins { get; }
 
     /// <summary>Stable over restarts.</summary>
     public string HostId { get; }
 
     /// <summary>The store's root folder.</summary>
-    public string StorePath { get; }
+    public string StorePath => _store.Paths.Root;
 
-    /// <summary>Makes a VM. Errors: VMNameInvalid, VMNameInUse, MemoryInvalid, ConfigurationInvalid, StrategyNotFound, DeviceModelNotFound, DevicePropertyInvalid, ImageNotFound.</summary>
-    public Task<VirtualMachine> CreateAsync(VmSpecification specification, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    /// <summary>Connects to a host. <paramref name="endpoint"/>: null, empty, <c>.</c> or <c>localhost</c> for this one; others are refused (HostNotSupported).</summary>
+    public static VirtHost Connect(string? endpoint = null) =>
+        string.IsNullOrEmpty(endpoint) || endpoint is "." || endpoint.Equals("localhost", StringComparison.OrdinalIgnoreCase) || endpoint.Equals(Environment.MachineName, StringComparison.OrdinalIgnoreCase)
+            ? new VirtHost(new VirtHostOptions())
+            : throw new VirtException(ErrorIds.HostNotSupported, $"'{endpoint}' is not this host, and this version of VirtPS works on this host only.", "Leave the host out, or give 'localhost'.", endpoint);
+
+    /// <summary>Connects to this host with other places than the usual ones.</summary>
+    public static VirtHost Connect(VirtHostOptions options)
+    {
+        ArgumentNullException.ThrowIfNull(options);
+        return new VirtHost(options);
+    }
 
     /// <summary>VMs by name or id; a name without wildcards that is missing, or a VM that cannot be read, is one of the result's errors.</summary>
-    public Task<VmQueryResult> GetAsync(VmQuery? query = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    public async Task<VmQueryResult> GetAsync(VmQuery? query = null, CancellationToken cancellation = default)
+    {
+        query ??= new VmQuery();
+        return await Task.Run(() => FindAsync(query, cancellation), cancellation).ConfigureAwait(false);
+    }
 
     /// <summary>One VM. Errors: VMNotFound, StoreUnreadable.</summary>
-    public Task<VirtualMachine> GetAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    public async Task<VirtualMachine> GetAsync(Guid id, CancellationToken cancellation = default) =>
+        _states.ToVirtualMachine(await ObserveAsync(id, cancellation).ConfigureAwait(false));
 
-    /// <summary>Powers on; returns when the guest is about to execute its first instruction. The VM outlives this process. Errors: InvalidVMState, WorkerNotFound, WorkerStartFailed, and what the machine says (ImageInvalid …).</summary>
-    public Task<VirtualMachine> StartAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    private async Task<VmQueryResult> FindAsync(VmQuery query, CancellationToken cancellation)
+    {
+        var errors = new List<VirtException>();
+        var unreadable = new List<VirtException>();
+        var chosen = new List<VmDocument>();
+        bool byName = query.Names.Count > 0 || query.Ids.Count == 0;
+        var unmatched = new HashSet<string>(query.Names.Where(n => !VmNames.HasWildcards(n)), VmNames.Comparer);
+        foreach (Guid id in byName ? _store.List() : [])
+        {
+            cancellation.ThrowIfCancellationRequested();
+            if (TryLoad(id, unreadable) is not { } document)
+                continue;
+            string name = document.Configuration.Name;
+            bool wanted = query.Names.Count == 0;
+            foreach (string pattern in query.Names)
+            {
+                if (VmNames.HasWildcards(pattern) ? VmNames.Matches(pattern, name) : VmNames.Comparer.Equals(VmNames.Unescape(pattern), name))
+                {
+                    wanted = true;
+                    unmatched.Remove(pattern);
+                }
+            }
 
-    /// <summary>
-    /// Stops. With <see cref="StopKind.PowerButton"/> waits up to <paramref name="timeout"/> (default 60 s) for the guest, then throws GuestDidNotStop and leaves the
-    /// VM running.
-    /// </summary>
-    public Task<VirtualMachine> StopAsync(Guid id, StopKind kind, TimeSpan? timeout = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
+            if (wanted)
+                chosen.Add(document);
+        }
 
-    /// <summary>Restarts; with <see cref="RestartKind.PowerButton"/> as <see cref="StopAsync"/> and then start.</summary>
-    public Task<VirtualMachine> RestartAsync(Guid id, RestartKind kind, TimeSpan? timeout = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
+        // An unreadable VM may be the one that was meant, unless every name was found.
+        if (query.Names.Count == 0 || unmatched.Count > 0 || query.Names.Any(VmNames.HasWildcards))
+            errors.AddRange(unreadable);
+        errors.AddRange(unmatched.Select(n => VmStore.NotFound(n)));
+        foreach (Guid id in query.Ids.Except(chosen.Select(d => d.Configuration.Id)).ToList())
+        {
+            int before = errors.Count;
+            if (TryLoad(id, errors) is { } document)
+                chosen.Add(document);
+            else if (errors.Count == before)
+                errors.Add(VmStore.NotFound(id.ToString()));
+        }
 
-    /// <summary>Running → Paused: guest time stands still.</summary>
-    public Task<VirtualMachine> SuspendAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
+        IEnumerable<VirtualMachine> machines = await ObserveAllAsync(chosen, errors, cancellation).ConfigureAwait(false);
+        return new VmQueryResult([.. machines.OrderBy(m => m.Name, VmNames.Comparer)], errors);
+    }
 
-    /// <summary>Paused → Running.</summary>
-    public Task<VirtualMachine> ResumeAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    private VmDocument? TryLoad(Guid id, List<VirtException> errors)
+    {
+        try
+        {
+            return _store.TryLoad(id);
+        }
+        catch (VirtException e)
+        {
+            errors.Add(e);
+            return null;
+        }
+    }
 
-    /// <summary>Waits. Errors: WaitTimeout after <paramref name="timeout"/> (null: for ever); WaitEnded when the VM stopped and it can't come any more; InvalidVMState when it is not running.</summary>
-    public Task<VirtWaitResult> WaitAsync(Guid id, WaitCondition condition, TimeSpan? timeout = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    /// <summary>All at once: one worker that is slow to answer must not add to the next.</summary>
+    private async Task<IEnumerable<VirtualMachine>> ObserveAllAsync(List<VmDocument> documents, List<VirtException> errors, CancellationToken cancellation)
+    {
+        var looks = documents.ConvertAll(d => _states.ObserveAsync(d, cancellation));
+        var machines = new List<VirtualMachine>(looks.Count);
+        foreach (Task<StateReader.Observation> look in looks)
+        {
+            try
+            {
+                machines.Add(_states.ToVirtualMachine(await look.ConfigureAwait(false)));
+            }
+            catch (VirtException e) when (e.ErrorId == ErrorIds.VMNotFound)
+            {
+                // It was removed while we looked.
+            }
+            catch (VirtException e)
+            {
+                errors.Add(e);
+            }
+        }
 
-    public Task<VirtualMachine> SetAsync(Guid id, VmChanges changes, CancellationToken cancellation = default) =>
-        throw Unavailable();
+        return machines;
+    }
 
-    /// <summary>Renames, in any state. Errors: VMNameInvalid, VMNameInUse.</summary>
-    public Task<VirtualMachine> RenameAsync(Guid id, string newName, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    private async Task<StateReader.Observation> ObserveAsync(Guid id, CancellationToken cancellation) =>
+        await _states.ObserveAsync(_store.Load(id), cancellation).ConfigureAwait(false);
 
-    /// <summary>Deletes the VM and its folder; only while it does not run (InvalidVMState).</summary>
-    public Task RemoveAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    /// <summary>The run of a VM that a worker holds. Errors: InvalidVMState.</summary>
+    private async Task<StateReader.Observation> RequireLiveAsync(Guid id, string what, CancellationToken cancellation)
+    {
+        StateReader.Observation seen = await ObserveAsync(id, cancellation).ConfigureAwait(false);
+        return seen.Live ? seen : throw InvalidState(seen, what, "Start it first (Start-VirtVM).");
+    }
 
-    /// <summary>Adds a device: <c>model</c> (<c>plugin/model</c>), <c>name</c> (made up when missing) and the model's properties. While the VM runs only where the machine allows it (else InvalidVMState).</summary>
-    public Task<VirtVMDevice> AddDeviceAsync(Guid id, JsonObject specification, CancellationToken cancellation = default) =>
-        throw Unavailable();
+    /// <summary>Calls the worker of a running VM.</summary>
+    private async Task<T> InvokeAsync<T>(Guid id, string what, string method, IReadOnlyList<object?> arguments, CancellationToken cancellation)
+    {
+        StateReader.Observation seen = await RequireLiveAsync(id, what, cancellation).ConfigureAwait(false);
+        return await WorkerConnection.InvokeAsync<T>(id, seen.Document.Run!, method, arguments, cancellation).ConfigureAwait(false);
+    }
 
-    /// <summary>The configured devices, and while the VM runs also the platform's own.</summary>
-    public Task<IReadOnlyList<VirtVMDevice>> GetDevicesAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Errors: DeviceNotFound; InvalidVMState while the machine cannot let it go.</summary>
-    public Task RemoveDeviceAsync(Guid id, string name, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>One <see cref="RingState"/> per vCPU.</summary>
-    public Task<IReadOnlyList<RingState>> GetRingStatesAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Totals since power-on, one per vCPU.</summary>
-    public Task<IReadOnlyList<RingMeasurement>> MeasureRingAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Ring transitions as they happen, until cancelled, <see cref="TraceOptions.MaxEvents"/>, or the VM stops. A slow reader loses events, never slows the guest; the batches say how many.</summary>
-    public IAsyncEnumerable<RingTransitionBatch> TraceRingAsync(Guid id, TraceOptions? options = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>All registers of one vCPU. Errors: VcpuNotFound.</summary>
-    public Task<VirtRegisterSet> GetRegistersAsync(Guid id, int vcpu = 0, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Guest memory, at most 64 MiB at once. Errors: GuestAddressInvalid names the first address that has no memory.</summary>
-    public Task<VirtGuestMemory> ReadGuestMemoryAsync(Guid id, ulong address, int length, GuestAddressSpace space = GuestAddressSpace.Physical, int vcpu = 0, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Instructions from a linear address (null: where the vCPU stands), decoded in the vCPU's present mode.</summary>
-    public Task<IReadOnlyList<VirtDisassemblyLine>> DisassembleAsync(Guid id, ulong? address = null, int count = 16, int vcpu = 0, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Console output of the present or last run, bytes as they came.</summary>
-    public IAsyncEnumerable<ReadOnlyMemory<byte>> ReadConsoleAsync(Guid id, ConsoleReadOptions? options = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Console output as lines of text (UTF-8, without line ends; an unfinished last line is given when the reading ends).</summary>
-    public IAsyncEnumerable<string> ReadConsoleLinesAsync(Guid id, ConsoleReadOptions? options = null, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Types into the console; returns when all of it was taken.</summary>
-    public Task SendConsoleAsync(Guid id, ReadOnlyMemory<byte> data, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>A duplex stream to the console: reads give what comes from now on (0 bytes = the VM stopped), writes type.</summary>
-    public Task<Stream> ConnectConsoleAsync(Guid id, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Plugins by their manifests. A folder that cannot be read is one with status Broken.</summary>
-    public Task<IReadOnlyList<VirtPluginInfo>> GetPluginsAsync(CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Records the hash of every file in a plugin's folder, so that it may be loaded. Errors: PluginNotFound, PluginLoadFailed.</summary>
-    public Task<VirtPluginInfo> RegisterPluginAsync(string path, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    public Task UnregisterPluginAsync(string pluginId, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Strategies. With <paramref name="probe"/> a short-lived worker is asked what this host can run (once per process; cached).</summary>
-    public Task<IReadOnlyList<VirtStrategy>> GetStrategiesAsync(bool probe = true, CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    public Task<IReadOnlyList<VirtDeviceModel>> GetDeviceModelsAsync(CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    public Task<VirtHostInfo> GetHostInfoAsync(CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    /// <summary>Checks of the host, each as it is done.</summary>
-    public IAsyncEnumerable<VirtHostTest> TestHostAsync(CancellationToken cancellation = default) =>
-        throw Unavailable();
-
-    private VirtException Unavailable() => new("NotSupported", $"This build of the client cannot do this yet (store {StorePath}).");
+    private static VirtException InvalidState(StateReader.Observation seen, string what, string action)
+    {
+        string reason = seen.Reason.Length > 0 ? $" ({seen.Reason.TrimEnd('.')})" : "";
+        return new VirtException(ErrorIds.InvalidVMState, $"VM '{seen.Document.Configuration.Name}' is {seen.State}{reason}: it cannot {what}.", action, seen.Document.Configuration.Name);
+    }
 }

@@ -1,0 +1,69 @@
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using VirtPS.Sdk;
+
+namespace VirtPS.Client.Protocol;
+
+/// <summary>One JSON line each way, then whatever the channel is for.</summary>
+internal static class Handshake
+{
+    /// <summary>Longer lines are not ours.</summary>
+    private const int MaxLine = 64 << 10;
+
+    public static async Task SendAsync<T>(Stream stream, T message, JsonTypeInfo<T> type, CancellationToken cancellation)
+    {
+        byte[] json = JsonSerializer.SerializeToUtf8Bytes(message, type);
+        byte[] line = new byte[json.Length + 1];
+        json.CopyTo(line, 0);
+        line[^1] = (byte)'\n';
+        await stream.WriteAsync(line, cancellation).ConfigureAwait(false);
+        await stream.FlushAsync(cancellation).ConfigureAwait(false);
+    }
+
+    /// <summary>Reads exactly one line: not a byte more, because what follows belongs to the channel. Null at the end of the stream.</summary>
+    public static async Task<T?> ReceiveAsync<T>(Stream stream, JsonTypeInfo<T> type, CancellationToken cancellation) where T : class
+    {
+        byte[]? line = await ReadLineAsync(stream, cancellation).ConfigureAwait(false);
+        if (line is null)
+            return null;
+        try
+        {
+            return JsonSerializer.Deserialize(line, type);
+        }
+        catch (JsonException e)
+        {
+            throw new VirtException(ErrorIds.ProtocolMismatch, $"The other side of the socket does not speak VirtPS's protocol: {e.Message}", null, null, e);
+        }
+    }
+
+    /// <summary>Sends the request and waits for the reply; checks versions and the VM's id.</summary>
+    public static async Task<HelloReply> ConnectAsync(Stream stream, HelloRequest request, CancellationToken cancellation)
+    {
+        await SendAsync(stream, request, HandshakeJson.Default.HelloRequest, cancellation).ConfigureAwait(false);
+        HelloReply reply = await ReceiveAsync(stream, HandshakeJson.Default.HelloReply, cancellation).ConfigureAwait(false)
+            ?? throw new EndOfStreamException("The worker closed the connection.");
+        if (reply.Error is { } error)
+            throw error.ToException();
+        ProtocolVersion.Negotiate(reply.OldestProtocol, reply.Protocol, $"The VM's worker (version {reply.Version})");
+        if (reply.VMId != request.VMId)
+            throw new VirtException(ErrorIds.WorkerGone, $"The socket belongs to VM {reply.VMId}, not {request.VMId}.");
+        return reply;
+    }
+
+    /// <summary>Byte by byte on purpose: lines are short, and nothing behind the line may be taken.</summary>
+    private static async Task<byte[]?> ReadLineAsync(Stream stream, CancellationToken cancellation)
+    {
+        var line = new MemoryStream();
+        byte[] one = new byte[1];
+        while (await stream.ReadAsync(one, cancellation).ConfigureAwait(false) == 1)
+        {
+            if (one[0] == (byte)'\n')
+                return line.ToArray();
+            if (line.Length >= MaxLine)
+                throw new VirtException(ErrorIds.ProtocolMismatch, "The other side of the socket does not speak VirtPS's protocol: its first line does not end.");
+            line.WriteByte(one[0]);
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,103 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+using VirtPS.Client.Processes;
+using VirtPS.Client.Protocol;
+using VirtPS.Sdk.Machine;
+using VirtPS.Sdk.Rings;
+
+namespace VirtPS.Client;
+
+/// <content>Rings.</content>
+public sealed partial class VirtHost
+{
+    /// <summary>One <see cref="RingState"/> per vCPU.</summary>
+    public async Task<IReadOnlyList<RingState>> GetRingStatesAsync(Guid id, CancellationToken cancellation = default) =>
+        await InvokeAsync<RingState[]>(id, "be asked for its rings", RpcMethods.GetRingStates, [], cancellation).ConfigureAwait(false);
+
+    /// <summary>Totals since power-on, one per vCPU.</summary>
+    public async Task<IReadOnlyList<RingMeasurement>> MeasureRingAsync(Guid id, CancellationToken cancellation = default) =>
+        await InvokeAsync<RingMeasurement[]>(id, "be measured", RpcMethods.MeasureRing, [], cancellation).ConfigureAwait(false);
+
+    /// <summary>
+    /// Ring transitions as they happen, until cancelled, <see cref="TraceOptions.MaxEvents"/>, or the VM stops. A slow reader loses events, never slows the
+    /// guest; the batches say how many. When the enumeration begins to run, tracing has begun.
+    /// </summary>
+    public async IAsyncEnumerable<RingTransitionBatch> TraceRingAsync(Guid id, TraceOptions? options = null, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        options ??= new TraceOptions();
+        StateReader.Observation seen = await RequireLiveAsync(id, "be traced", cancellation).ConfigureAwait(false);
+        var hello = new HelloRequest { Channel = Channel.Rings, VMId = id, IncludeSameRing = options.IncludeSameRing, Vcpus = options.Vcpus };
+        (Stream stream, HelloReply reply) = await WorkerConnection.OpenAsync(seen.Document.Run!, hello, cancellation).ConfigureAwait(false);
+        await using (stream.ConfigureAwait(false))
+        {
+            var factory = new RingTransitionFactory(seen.Document.Configuration.Name, id, reply.RingFidelity);
+            var records = new RecordReader(stream);
+            long left = options.MaxEvents ?? long.MaxValue;
+            while (left > 0 && await records.ReadAsync(cancellation).ConfigureAwait(false))
+            {
+                if (records.Kind == RecordKind.End)
+                    break;
+                if (records.Kind != RecordKind.Data)
+                    continue;
+                RingTransition[] transitions = factory.Create(records.Payload.Span, left);
+                left -= transitions.Length;
+                yield return new RingTransitionBatch(transitions, records.Dropped);
+            }
+        }
+    }
+}
+
+/// <summary>Makes objects of ring events as they travel.</summary>
+internal sealed class RingTransitionFactory(string vmName, Guid vmId, RingFidelity fidelity)
+{
+    /// <summary>Names of the exceptions (SDM Vol. 3A table 6-1), by vector.</summary>
+    private static readonly string?[] ExceptionNames =
+    [
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", null, "#TS", "#NP", "#SS", "#GP", "#PF", null,
+        "#MF", "#AC", "#MC", "#XM", "#VE", "#CP",
+    ];
+
+    private readonly string[] _softwareInterrupts = [.. Enumerable.Range(0, 256).Select(v => $"int 0x{v:x}")];
+
+    /// <summary>The first <paramref name="limit"/> of the events in <paramref name="payload"/>.</summary>
+    public RingTransition[] Create(ReadOnlySpan<byte> payload, long limit)
+    {
+        ReadOnlySpan<RingEvent> events = MemoryMarshal.Cast<byte, RingEvent>(payload);
+        var transitions = new RingTransition[(int)Math.Min(events.Length, limit)];
+        for (int i = 0; i < transitions.Length; i++)
+            transitions[i] = Create(in events[i]);
+        return transitions;
+    }
+
+    private RingTransition Create(in RingEvent e)
+    {
+        bool hasVector = e.Cause is RingCause.Interrupt or RingCause.Exception or RingCause.SoftwareInterrupt or RingCause.Nmi;
+        return new RingTransition
+        {
+            VMName = vmName,
+            VMId = vmId,
+            Vcpu = e.Vcpu,
+            From = e.FromRing,
+            To = e.ToRing,
+            Cause = e.Cause,
+            Vector = hasVector ? e.Vector : null,
+            Name = NameOf(in e),
+            Detail = e.Detail,
+            FromRip = e.FromRip,
+            ToRip = e.ToRip,
+            FromMode = e.FromMode,
+            ToMode = e.ToMode,
+            GuestTsc = e.Tsc,
+            VMNanoseconds = e.Nanoseconds,
+            Fidelity = fidelity,
+        };
+    }
+
+    private string? NameOf(in RingEvent e) => e.Cause switch
+    {
+        RingCause.Exception => e.Vector < ExceptionNames.Length ? ExceptionNames[e.Vector] : null,
+        RingCause.SoftwareInterrupt => e.Vector < 256 ? _softwareInterrupts[e.Vector] : null,
+        RingCause.Nmi => "NMI",
+        _ => null,
+    };
+}
