@@ -55,11 +55,14 @@ try {
     $null = New-VirtVM -Name $linux -Kernel $Kernel -Initrd $initrd -CommandLine 'console=ttyS0 panic=-1' -Memory 512MB -Strategy Full
     $watch = [Diagnostics.Stopwatch]::StartNew()
     Start-VirtVM -Name $linux
-    Receive-VirtConsole -Name $linux -Wait | ForEach-Object {
-        $_
-        if ($_ -match 'GUEST-READY') { break }
-        if ($watch.Elapsed.TotalSeconds -gt $Timeout) { throw "The kernel did not reach user space within $Timeout s." }
-    }
+    # The loop that runs once gives 'break' something to leave: it ends the pipeline and so the following.
+    do {
+        Receive-VirtConsole -Name $linux -Wait | ForEach-Object {
+            $_ | Out-Host
+            if ($_ -match 'GUEST-READY') { break }
+            if ($watch.Elapsed.TotalSeconds -gt $Timeout) { throw "The kernel did not reach user space within $Timeout s." }
+        }
+    } while ($false)
     Write-Host ''
     Write-Host ('Power-on to user space: {0:0.0} s' -f $watch.Elapsed.TotalSeconds)
 
