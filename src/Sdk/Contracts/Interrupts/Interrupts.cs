@@ -143,7 +143,7 @@ public interface ILocalApic
 
     bool WriteMsr(uint msr, ulong value);
 
-    /// <summary>CR8: task priority bits 7–4.</summary>
+    /// <summary>The whole task priority register; CR8 is its bits 7–4: <c>TaskPriority = (byte)(cr8 &lt;&lt; 4)</c>, and back <c>TaskPriority &gt;&gt; 4</c>.</summary>
     byte TaskPriority { get; set; }
 }
 
