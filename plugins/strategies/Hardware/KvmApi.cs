@@ -8,14 +8,14 @@ internal static class Kvm
     public const int ApiVersion = 12;
 
     // System.
-    public const nuint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVcpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
+    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVcpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
 
     // VM.
-    public const nuint CreateVcpu = 0xAE41, GetDirtyLog = 0x4010AE42, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
+    public const uint CreateVcpu = 0xAE41, GetDirtyLog = 0x4010AE42, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
         SetIdentityMapAddress = 0x4008AE48;
 
     // vCPU.
-    public const nuint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
+    public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
         Interrupt = 0x4004AE86, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, SetSignalMask = 0x4004AE8B, SetCpuid2 = 0x4008AE90, Nmi = 0xAE9A,
         SetGuestDebug = 0x4048AE9B, GetVcpuEvents = 0x8040AE9F, SetVcpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2,
         GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
