@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using VirtPS.Engine.Firmware;
 using VirtPS.Engine.Host;
 using VirtPS.Engine.Logging;
 using VirtPS.Engine.Running;
@@ -21,8 +22,8 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
     /// <summary>Host sides for the devices; see <see cref="BackendRegistry"/>.</summary>
     public BackendRegistry Backends { get; } = new();
 
-    /// <summary>Loads the guest; null: vCPU 0 starts at the reset vector.</summary>
-    public IGuestStarter? Starter { get; set; }
+    /// <summary>Loads the guest; default: what the configuration's boot section says, without an embedded guest. Null: vCPU 0 starts at the reset vector.</summary>
+    public IGuestStarter? Starter { get; set; } = new GuestBootStarter();
 
     public IHostPlatform Platform { get; set; } = HostPlatform.Create();
 
@@ -116,17 +117,11 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
 
     private void AddRam(GuestMemory memory)
     {
-        foreach ((string name, ulong gpa, ulong size) in RamSlots(configuration.Memory))
-            memory.Add(new MemorySlot(name, gpa, Platform.AllocateGuestMemory(name, size)));
-    }
-
-    /// <summary>RAM from 0 up to the PCI hole, the rest from 4 GiB (<see cref="PcLayout.PciMmioStart"/>).</summary>
-    internal static IEnumerable<(string Name, ulong Gpa, ulong Size)> RamSlots(ulong memory)
-    {
-        ulong low = Math.Min(memory, PcLayout.PciMmioStart);
-        yield return ("ram-low", 0, low);
-        if (memory > low)
-            yield return ("ram-high", 1ul << 32, memory - low);
+        foreach (MemoryRange range in MemoryLayout.ForRam(configuration.Memory).Ram)
+        {
+            string name = $"ram-{range.Start:x}";
+            memory.Add(new MemorySlot(name, range.Start, Platform.AllocateGuestMemory(name, range.Size)));
+        }
     }
 
     private Board CreateBoard(GuestMemory memory, LateOwner failures, Stack<IDisposable> undo)

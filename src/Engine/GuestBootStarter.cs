@@ -1,0 +1,26 @@
+using VirtPS.Engine.Boot;
+using VirtPS.Engine.Firmware;
+using VirtPS.Sdk;
+
+namespace VirtPS.Engine;
+
+/// <summary>Starts a guest as its <see cref="Sdk.Machine.BootConfiguration"/> says: firmware tables, then the loader for the image.</summary>
+/// <param name="embeddedGuest">The image of the embedded default guest; null where the program has none.</param>
+public sealed class GuestBootStarter(Func<ReadOnlyMemory<byte>>? embeddedGuest = null) : IGuestStarter
+{
+    private readonly GuestBoot _boot = new();
+
+    public unsafe void Start(GuestStart start)
+    {
+        GuestEntry entry = _boot.Load(new BootContext
+        {
+            Memory = start.Memory,
+            Layout = MemoryLayout.ForRam(start.Configuration.Memory),
+            Boot = start.Configuration.Boot,
+            State = start.Bootstrap,
+            VcpuCount = start.VcpuCount,
+            EmbeddedGuest = embeddedGuest,
+        });
+        start.Log.Write(LogLevel.Information, $"{entry.Format}, entered at 0x{entry.EntryPoint:X} in {entry.Mode} mode.");
+    }
+}
