@@ -38,6 +38,15 @@ internal enum OpFlags : ushort
 
     /// <summary>Ends its block whatever it does.</summary>
     EndsBlock = 0x400,
+
+    /// <summary>The first operand is <see cref="Op.Reg"/>, the second the r/m one; else the other way round.</summary>
+    ToReg = 0x800,
+
+    /// <summary>Has an immediate as its (last) source.</summary>
+    Immediate = 0x1000,
+
+    /// <summary>Memory operands go by the short path: no base or limit can matter.</summary>
+    Flat = 0x2000,
 }
 
 /// <summary>
@@ -81,7 +90,7 @@ internal unsafe struct Op
     /// <summary>Displacement; see <see cref="OpFlags.RipRelative"/>.</summary>
     public long Disp;
 
-    /// <summary>Address-size mask of the effective address.</summary>
+    /// <summary>Address-size mask of the effective address; in branches the block they led to last.</summary>
     public ulong AddrMask;
 
     /// <summary>The complete handler; never null.</summary>
@@ -94,6 +103,7 @@ internal unsafe struct Op
 
     /// <summary>
     /// ModRM.reg, ModRM.rm (or opcode-embedded) and VEX.vvvv (or is4) register numbers as encoded with REX/VEX, 0–15. For byte registers 16–19 are AH, CH, DH, BH.
+    /// In Jcc, SETcc and CMOVcc <see cref="Reg3"/> is the condition.
     /// </summary>
     public byte Reg, Rm, Reg3;
 

@@ -27,8 +27,26 @@ internal unsafe struct NativeCpu
     /// <summary>TLB view of the current privilege.</summary>
     public TlbEntry* Tlb;
 
+    /// <summary>Blocks by linear address, for indirect branches.</summary>
+    public Block** JumpCache;
+
     /// <summary>0xFFFF, 0xFFFFFFFF or all ones by the code size.</summary>
     public ulong RipMask;
+
+    /// <summary>All ones where linear addresses have 64 bits, else 0xFFFFFFFF.</summary>
+    public ulong LinearMask;
+
+    /// <summary>Added to RIP to get the linear address of code; 0 in 64-bit mode.</summary>
+    public ulong CodeBase;
+
+    /// <summary>Changes with each TLB flush: block successors found under an older value are looked up again.</summary>
+    public ulong MapGeneration;
+
+    /// <summary>Which requests matter now: an interrupt does not while IF is clear.</summary>
+    public uint RequestMask;
+
+    /// <summary>Code size, flatness and privilege under which blocks are decoded; see <see cref="CodeMode"/>.</summary>
+    public uint Mode;
 
     /// <summary>Leave the block after this instruction.</summary>
     public byte Leave;
@@ -37,7 +55,10 @@ internal unsafe struct NativeCpu
     public byte RipSet;
 
     /// <summary>Byte offset of <see cref="Zero"/> from the state.</summary>
-    public static readonly ushort ZeroOffset = (ushort)Marshal.OffsetOf<NativeCpu>(nameof(Zero));
+    public static readonly ushort ZeroOffset = OffsetOfZero();
+
+    /// <summary>Byte offset of ES.Base from the state; the other segment registers follow at their size.</summary>
+    public static readonly ushort SegmentBaseOffset = OffsetOfSegmentBase();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly bool CF() => (FlagCarry & 1) != 0;
@@ -83,21 +104,16 @@ internal unsafe struct NativeCpu
         FlagCarry = cf | flip | ((flags & Rflags.SF) << 56);
         FlagXor = flags & Rflags.AF | ((((flags >> 11) ^ cf) & 1) << 63);
     }
-}
 
-/// <summary>One entry of the data TLB; a tag is the linear page address, or <see cref="NoTag"/>.</summary>
-[StructLayout(LayoutKind.Sequential)]
-internal struct TlbEntry
-{
-    /// <summary>Never equal to a page-aligned address.</summary>
-    public const ulong NoTag = 1;
+    private static ushort OffsetOfZero()
+    {
+        NativeCpu n;
+        return (ushort)((byte*)&n.Zero - (byte*)&n);
+    }
 
-    public ulong ReadTag;
-    public ulong WriteTag;
-
-    /// <summary>Host address minus linear address.</summary>
-    public ulong Addend;
-
-    /// <summary>Page address in guest-physical space, and <c>Tlb</c> flags in the low bits.</summary>
-    public ulong Gpa;
+    private static ushort OffsetOfSegmentBase()
+    {
+        NativeCpu n;
+        return (ushort)((byte*)&n.State.ES.Base - (byte*)&n);
+    }
 }

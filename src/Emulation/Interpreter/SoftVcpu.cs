@@ -25,7 +25,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
     internal VcpuState* S;
 
     /// <summary>The machine around this vCPU.</summary>
-    internal IVcpuHost Host;
+    internal readonly IVcpuHost Host;
 
     internal SoftPartition Partition;
 
@@ -38,7 +38,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
     {
         Partition = partition;
         Index = index;
-        Host = host;
+        Host = new HostGate(this, host);
         // SAFETY: freed in Dispose; the vCPU does not run any more then.
         S = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(NativeCpu), 64);
         NativeMemory.Clear(S, (nuint)sizeof(NativeCpu));
@@ -46,6 +46,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         VcpuState.Reset(S, init: false, bootstrap: index == 0);
         InitializeMemory();
         InitializeVector();
+        InitializeCode();
         CommitState();
     }
 
@@ -106,6 +107,13 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         N->Leave = 1;
     }
 
+    /// <summary>A near branch within the mode: like <see cref="SetRip"/> but execution goes straight on at the target.</summary>
+    internal void Jump(ulong rip)
+    {
+        S->Rip = rip;
+        N->RipSet = 1;
+    }
+
     /// <summary>RIP of the instruction after <paramref name="op"/>, truncated to 16 or 32 bits by the code size.</summary>
     internal ulong NextRip(Op* op) => (S->Rip + op->Length) & N->RipMask;
 
@@ -130,6 +138,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         Partition.Remove(this);
         FreeMemory();
         FreeVector();
+        FreeCode();
         NativeMemory.AlignedFree(S);
         NativeMemory.Free(Counters);
         S = null;

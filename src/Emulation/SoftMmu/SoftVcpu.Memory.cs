@@ -3,60 +3,176 @@ using VirtPS.X86;
 
 namespace VirtPS.Emulation;
 
-// Guest memory as instructions see it.
+// Guest memory as instructions see it: segmentation, then the TLB. Misses are in SoftVcpu.Access.cs.
 public sealed unsafe partial class SoftVcpu
 {
-    private void InitializeMemory()
-    {
-    }
-
-    private void FreeMemory()
-    {
-    }
-
+    /// <summary>Reads a value of 1, 2, 4 or 8 bytes at the current privilege. False: fault recorded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool Load<T>(SegmentName seg, ulong offset, out T value) where T : unmanaged
     {
-        value = default;
-        return false;
+        if (!Linear(seg, offset, sizeof(T), write: false, out ulong linear))
+        {
+            value = default;
+            return false;
+        }
+
+        return LoadAt(linear, seg, out value);
     }
 
-    internal bool Store<T>(SegmentName seg, ulong offset, T value) where T : unmanaged => false;
+    /// <summary>Writes a value of 1, 2, 4 or 8 bytes at the current privilege. False: fault recorded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool Store<T>(SegmentName seg, ulong offset, T value) where T : unmanaged =>
+        Linear(seg, offset, sizeof(T), write: true, out ulong linear) && StoreAt(linear, seg, value);
 
-    internal bool LoadBytes(SegmentName seg, ulong offset, void* dst, int n) => false;
+    /// <summary>Reads <paramref name="n"/> bytes; nothing is copied before both pages are known to be readable.</summary>
+    internal bool LoadBytes(SegmentName seg, ulong offset, void* dst, int n)
+    {
+        if (!Linear(seg, offset, n, write: false, out ulong linear))
+            return false;
+        TlbEntry* e = Tlb.Entry(N->Tlb, linear);
+        if (e->ReadTag != ((linear + (ulong)n - 1) & ~0xFFFul))
+            return ReadSlow(linear, dst, n, _view, seg);
+        Unsafe.CopyBlockUnaligned(dst, (byte*)(linear + e->Addend), (uint)n);
+        return true;
+    }
 
-    internal bool StoreBytes(SegmentName seg, ulong offset, void* src, int n) => false;
+    /// <summary>Writes <paramref name="n"/> bytes; both pages are probed before the first byte is stored.</summary>
+    internal bool StoreBytes(SegmentName seg, ulong offset, void* src, int n)
+    {
+        if (!Linear(seg, offset, n, write: true, out ulong linear))
+            return false;
+        TlbEntry* e = Tlb.Entry(N->Tlb, linear);
+        if (e->WriteTag != ((linear + (ulong)n - 1) & ~0xFFFul))
+            return WriteSlow(linear, src, n, _view, seg);
+        Unsafe.CopyBlockUnaligned((byte*)(linear + e->Addend), src, (uint)n);
+        return true;
+    }
 
-    internal bool ProbeWrite(SegmentName seg, ulong offset, int n) => false;
+    /// <summary>Checks that a write of <paramref name="n"/> bytes would not fault.</summary>
+    internal bool ProbeWrite(SegmentName seg, ulong offset, int n) =>
+        Linear(seg, offset, n, write: true, out ulong linear) && ProbeWriteAt(linear, seg, n);
 
+    /// <summary>Reads at a linear address; with <paramref name="supervisor"/> as an implicit supervisor access (descriptor tables, TSS, inner stacks).</summary>
     internal bool LoadLinear<T>(ulong linear, bool supervisor, out T value) where T : unmanaged
     {
-        value = default;
-        return false;
+        linear &= LinearLimit;
+        int view = supervisor ? ViewSupervisor : _view;
+        TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
+        if (!AlignmentCheck && !DebugActive && e->ReadTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        {
+            value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
+            return true;
+        }
+
+        T v = default;
+        bool ok = ReadSlow(linear, &v, sizeof(T), view, SegmentName.DS);
+        value = v;
+        return ok;
     }
 
-    internal bool StoreLinear<T>(ulong linear, bool supervisor, T value) where T : unmanaged => false;
-
-    internal ulong EffectiveAddress(Op* op) => 0;
-
-    internal void FlushTlb(bool global)
+    internal bool StoreLinear<T>(ulong linear, bool supervisor, T value) where T : unmanaged
     {
+        linear &= LinearLimit;
+        int view = supervisor ? ViewSupervisor : _view;
+        TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
+        if (!AlignmentCheck && !DebugActive && e->WriteTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        {
+            Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
+            return true;
+        }
+
+        return WriteSlow(linear, &value, sizeof(T), view, SegmentName.DS);
     }
 
-    internal void FlushTlbPage(ulong linear)
+    private ulong LinearLimit => S->IsLongMode ? ulong.MaxValue : 0xFFFF_FFFF;
+
+    /// <summary>Offset part of the address, truncated to the address size.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal ulong EffectiveAddress(Op* op)
     {
+        byte* s = (byte*)S;
+        ulong ea = *(ulong*)(s + op->BaseOff) + (*(ulong*)(s + op->IndexOff) << op->Scale) + (ulong)op->Disp;
+        // RIP-relative displacements count from the start of the block, S->Rip is that of the instruction.
+        if (op->Has(OpFlags.RipRelative))
+            ea -= op->Offset;
+        return ea & op->AddrMask;
     }
 
-    /// <summary>INVPCID, and CR3 loads with PCIDs. No translation is kept over a PCID change, so this drops everything that is not global.</summary>
-    internal void FlushTlbPcid(ulong pcid) => FlushTlb(global: false);
-
-    /// <summary>
-    /// After any change of CR0, CR4, EFER, CS, SS.DPL/CPL, RFLAGS.VM or AC, or a segment base or limit: recomputes what is derived from them and leaves the block.
-    /// </summary>
-    internal void ModeChanged() => LeaveBlock();
-
-    public bool TryTranslate(ulong linear, out ulong gpa)
+    /// <summary>Segment base, limit and rights (SDM Vol. 3A §5.3–5.5). False: #GP(0) or #SS(0) recorded.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool Linear(SegmentName seg, ulong offset, int size, bool write, out ulong linear)
     {
-        gpa = 0;
-        return false;
+        if (N->LinearMask != ulong.MaxValue)
+            return LinearLegacy(seg, offset, size, write, out linear);
+        // 64-bit mode: only FS and GS have bases; canonical form is checked where the TLB misses.
+        linear = seg >= SegmentName.FS ? offset + VcpuState_Base(seg) : offset;
+        return true;
     }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ulong VcpuState_Base(SegmentName seg) => (&S->ES + (int)seg)->Base;
+
+    private bool LinearLegacy(SegmentName seg, ulong offset, int size, bool write, out ulong linear)
+    {
+        SegmentRegister* s = &S->ES + (int)seg;
+        linear = (s->Base + offset) & 0xFFFF_FFFF;
+        uint a = s->Attributes;
+        ulong last = offset + (ulong)size - 1;
+        if (S->IsProtected && (S->Rflags & Rflags.VM) == 0)
+        {
+            bool bad = (a & SegmentRegister.Unusable) != 0 || (a & SegmentRegister.P) == 0
+                || ((a & SegmentRegister.Code) != 0 ? write || (a & SegmentRegister.Readable) == 0 : write && (a & SegmentRegister.Writable) == 0);
+            if (bad)
+                return RaiseSegment(seg);
+            if ((a & (SegmentRegister.Code | SegmentRegister.ExpandDown)) == SegmentRegister.ExpandDown)
+            {
+                ulong top = (a & SegmentRegister.DB) != 0 ? 0xFFFF_FFFF : 0xFFFFu;
+                return offset > s->Limit && last <= top || RaiseSegment(seg);
+            }
+        }
+
+        // A 4 GiB segment wraps: an access over its end is two pieces, not a fault.
+        return last <= s->Limit || (s->Limit == 0xFFFF_FFFF && offset <= 0xFFFF_FFFF) || RaiseSegment(seg);
+    }
+
+    private bool RaiseSegment(SegmentName seg) => Raise(seg == SegmentName.SS ? Vector.SS : Vector.GP, 0);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool LoadAt<T>(ulong linear, SegmentName seg, out T value) where T : unmanaged
+    {
+        TlbEntry* e = Tlb.Entry(N->Tlb, linear);
+        if (e->ReadTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        {
+            value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
+            return true;
+        }
+
+        return LoadMiss(linear, seg, out value);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool LoadMiss<T>(ulong linear, SegmentName seg, out T value) where T : unmanaged
+    {
+        T v = default;
+        bool ok = ReadSlow(linear, &v, sizeof(T), _view, seg);
+        value = v;
+        return ok;
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal bool StoreAt<T>(ulong linear, SegmentName seg, T value) where T : unmanaged
+    {
+        TlbEntry* e = Tlb.Entry(N->Tlb, linear);
+        if (e->WriteTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        {
+            Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
+            return true;
+        }
+
+        return StoreMiss(linear, seg, value);
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private bool StoreMiss<T>(ulong linear, SegmentName seg, T value) where T : unmanaged =>
+        WriteSlow(linear, &value, sizeof(T), _view, seg);
 }

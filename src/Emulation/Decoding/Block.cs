@@ -1,0 +1,77 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
+
+namespace VirtPS.Emulation;
+
+/// <summary>Under what a block was decoded; part of its identity.</summary>
+internal static class CodeMode
+{
+    public const uint Bits16 = 0, Bits32 = 1, Bits64 = 2, SizeMask = 3;
+
+    /// <summary>CS, DS, ES and SS are based at 0 with a 4 GiB limit and the usual rights.</summary>
+    public const uint Flat = 4;
+    public const uint User = 8;
+}
+
+/// <summary>A run of decoded instructions within one page; its <see cref="Op"/>s follow it in the arena.</summary>
+[StructLayout(LayoutKind.Sequential, Size = 128)]
+internal unsafe struct Block
+{
+    /// <summary>Where the block was last found to be mapped, and under which <see cref="NativeCpu.MapGeneration"/>.</summary>
+    public ulong Linear, MapGeneration;
+    public uint Mode;
+
+    /// <summary>Generation of the page when the bytes were read; the block is good while it is still <see cref="GenerationNow"/>'s.</summary>
+    public uint Generation;
+    public uint* GenerationNow;
+    public Op* Ops;
+
+    /// <summary>Instructions; one synthetic end op follows unless the last one always leaves.</summary>
+    public uint Count;
+    public uint ByteCount;
+    public ulong Gpa;
+
+    /// <summary>Next in the hash chain.</summary>
+    public Block* Next;
+
+    /// <summary>The instruction goes on in the next page: never linked, both pages are looked at on each entry.</summary>
+    public bool CrossesPage;
+
+    /// <summary>Second page of a crossing instruction.</summary>
+    public ulong Gpa2;
+    public uint Generation2;
+    public uint* GenerationNow2;
+}
+
+/// <summary>Native memory for blocks: filled from the front, emptied at once.</summary>
+internal sealed unsafe class CodeArena : IDisposable
+{
+    /// <summary>Room for the largest block is kept free.</summary>
+    private const int Margin = 64 * 1024;
+    private readonly byte* _memory;
+    private readonly nuint _size;
+    private nuint _used;
+
+    public CodeArena(nuint size)
+    {
+        _size = size;
+        // SAFETY: freed in Dispose; Allocate stays below _size because callers check IsFull before each block.
+        _memory = (byte*)NativeMemory.AlignedAlloc(size, 64);
+    }
+
+    public bool IsFull => _used + Margin > _size;
+
+    /// <summary>Where the next allocation will be.</summary>
+    public byte* Peek => _memory + _used;
+
+    public byte* Allocate(int bytes)
+    {
+        byte* p = _memory + _used;
+        _used += (nuint)(bytes + 63) & ~(nuint)63;
+        return p;
+    }
+
+    public void Clear() => _used = 0;
+
+    public void Dispose() => NativeMemory.AlignedFree(_memory);
+}
