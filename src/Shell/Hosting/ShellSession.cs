@@ -76,7 +76,7 @@ internal sealed class ShellSession : IDisposable
         {
             return 130;
         }
-        return completed && LastSucceeded() ? 0 : 1;
+        return completed && EngineInternals.LastStatementSucceeded(Runspace) ? 0 : 1;
     }
 
     /// <summary>Runs a script file as pwsh's -File does: its <c>exit</c> code, 1 after an uncaught error, 130 after Ctrl-C.</summary>
@@ -186,12 +186,6 @@ internal sealed class ShellSession : IDisposable
         using var ps = PowerShell.Create(Runspace);
         ps.AddScript(script, useLocalScope: false);
         return Invoke(ps, addToHistory: false);
-    }
-
-    private bool LastSucceeded()
-    {
-        Collection<PSObject> result = Query("$global:?");
-        return result.Count == 1 && result[0].BaseObject is true;
     }
 
     private void ReportError(ErrorRecord error)

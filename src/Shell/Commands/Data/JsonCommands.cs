@@ -236,7 +236,7 @@ public sealed class ConvertFromJsonCommand : PSCmdlet
         if (!text.AsSpan().ContainsAny('.', 'e', 'E'))
         {
             BigInteger whole = BigInteger.Parse(text, CultureInfo.InvariantCulture);
-            return whole >= long.MinValue && whole <= long.MaxValue ? (long)whole : whole;
+            return whole >= long.MinValue && whole <= long.MaxValue ? (object)(long)whole : whole;
         }
         return double.Parse(text, NumberStyles.Float, CultureInfo.InvariantCulture);
     }
