@@ -123,7 +123,7 @@ internal sealed class I8254 : IDevice, IPortDevice
     public void Quiesce()
     {
         _quiesced = true;
-        _alarm.Deadline = null;
+        Sync();
     }
 
     public DeviceState Save() => DeviceState.From(TypeId, Schema, new PitState
