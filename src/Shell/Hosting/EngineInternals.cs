@@ -26,13 +26,6 @@ internal static class EngineInternals
         stream.SetValue(error, Enum.Parse(stream.PropertyType, "Error"));
     }
 
-    /// <summary>The value of <c>$?</c>: whether the last statement succeeded. Asking a pipeline for it would set it anew.</summary>
-    public static bool LastStatementSucceeded(Runspace runspace)
-    {
-        object context = Property(runspace.GetType(), "ExecutionContext").GetValue(runspace)!;
-        return (bool)Property(context.GetType(), "QuestionMarkVariableValue").GetValue(context)!;
-    }
-
     private static PropertyInfo Property(Type type, string name)
     {
         for (Type? t = type; t is not null; t = t.BaseType)

@@ -7,6 +7,7 @@ namespace VirtPS.Shell.Hosting;
 /// <summary>One runspace with the shell's commands, and the ways to run something in it. For one thread; only Ctrl-C comes from another.</summary>
 internal sealed class ShellSession : IDisposable
 {
+    private const string SucceededVariable = "__virtpsSucceeded";
     private readonly CommandLine _line;
     private readonly Lock _lock = new();
     private PowerShell? _current;
@@ -67,7 +68,10 @@ internal sealed class ShellSession : IDisposable
     /// <summary>Runs a text as pwsh's -Command does: exit code 1 when its last statement failed.</summary>
     public int RunText(string text)
     {
-        bool completed = Execute(ps => ps.AddScript(text, useLocalScope: false));
+        // $? is taken inside the text: when the pipeline has ended, the formatting of its output has set it anew.
+        bool completed = Execute(ps => ps.AddScript($"{text}\n$global:{SucceededVariable} = $?", useLocalScope: false));
+        bool succeeded = Runspace.SessionStateProxy.GetVariable(SucceededVariable) is true;
+        Runspace.SessionStateProxy.PSVariable.Remove(SucceededVariable);
         if (Host.ExitCode is { } code)
         {
             return code;
@@ -76,7 +80,7 @@ internal sealed class ShellSession : IDisposable
         {
             return 130;
         }
-        return completed && EngineInternals.LastStatementSucceeded(Runspace) ? 0 : 1;
+        return completed && succeeded ? 0 : 1;
     }
 
     /// <summary>Runs a script file as pwsh's -File does: its <c>exit</c> code, 1 after an uncaught error, 130 after Ctrl-C.</summary>

@@ -13,7 +13,7 @@ internal sealed class ReadEvalPrintLoop(ShellSession session, CommandLine line)
     {
         if (!line.NoLogo)
         {
-            session.Host.UI.WriteLine($"virtps {Program.ProductVersion}, PowerShell engine {PSVersionInfo.PSVersion}. 'Get-Command -Module VirtPS' lists the commands, 'exit' leaves.");
+            session.Host.UI.WriteLine($"virtps {Program.ProductVersion}, PowerShell engine {PSVersionInfo.PSVersion}. Get-Command -Module VirtPS lists the commands.");
         }
         if (line.IsInteractive)
         {
