@@ -1,0 +1,242 @@
+using System.Runtime.InteropServices;
+using VirtPS.Emulation;
+using VirtPS.Sdk;
+using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Memory;
+using VirtPS.X86;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>Runs a sequence in the software vCPU: long mode, ring 3, paging on, the same linear addresses as the native side.</summary>
+internal sealed unsafe class GuestRunner : IDisposable
+{
+    private const ulong RamSize = 1 << 20, TableArea = 0x1000, SystemArea = 0x40000, DataArea = 0x80000;
+    private const ulong SystemLinear = 0xFFFF_8000_0000_0000, TssOffset = 0x800, IdtOffset = 0x1000, HandlerOffset = 0x2000, StackOffset = 0x4000;
+    private readonly Layout _layout;
+    private readonly SoftBackend _backend = new();
+    private readonly IPartition _partition;
+    private readonly MemorySlot _slot;
+    private readonly SoftVcpu _vcpu;
+    private readonly OracleHost _host = new();
+    private readonly ulong _root;
+    private ulong _nextTable = TableArea;
+
+    public GuestRunner(Layout layout)
+    {
+        _layout = layout;
+        _partition = _backend.CreatePartition(new PartitionOptions
+        {
+            VcpuCount = 1,
+            Cpuid = new CpuidPolicy([]),
+            TscFrequency = 1_000_000_000,
+            Log = NullLog.Instance,
+        });
+        _slot = new MemorySlot("ram", 0, new HeapRegion(RamSize));
+        _partition.MapMemory(_slot);
+        _vcpu = (SoftVcpu)_partition.CreateVcpu(0, _host);
+        _host.State = _vcpu.State;
+        _root = NewTable();
+        for (int i = 0; i < Layout.Pages; i++)
+            MapPage((ulong)layout.Base + (ulong)(i * Layout.Page), DataArea + (ulong)(i * Layout.Page), PageBits.US);
+        for (ulong i = 0; i < StackOffset; i += Layout.Page)
+            MapPage(SystemLinear + i, SystemArea + i, 0);
+        BuildTables();
+        EnterLongMode(_root);
+    }
+
+    /// <summary>A GDT with the kernel's code segment, a TSS with its stack, and an IDT whose handlers halt.</summary>
+    private void BuildTables()
+    {
+        byte* area = _slot.Address + SystemArea;
+        *(ulong*)(area + 8) = 0x00AF_9B00_0000_FFFF;
+        *(ulong*)(area + TssOffset + 4) = SystemLinear + StackOffset;
+        new Span<byte>(area + HandlerOffset, 256).Fill(0xF4);
+        for (ulong vector = 0; vector < 256; vector++)
+        {
+            ulong handler = SystemLinear + HandlerOffset + vector;
+            ulong* gate = (ulong*)(area + IdtOffset + 16 * vector);
+            gate[0] = handler & 0xFFFF | 8ul << 16 | 0x8E00ul << 32 | (handler >> 16 & 0xFFFF) << 48;
+            gate[1] = handler >> 32;
+        }
+    }
+
+    /// <summary>What the guest has where the native side has its sandbox, table or stack page.</summary>
+    public byte* Guest(byte* native) => _slot.Address + DataArea + (native - _layout.Base);
+
+    public SoftVcpu Vcpu => _vcpu;
+
+    /// <summary>Runs <paramref name="code"/> and leaves the state in <paramref name="output"/>; null, or why it did not get to its end.</summary>
+    public string? Run(ReadOnlySpan<byte> code, in MachineImage input, out MachineImage output)
+    {
+        byte* at = Guest(_layout.Code);
+        code.CopyTo(new Span<byte>(at, Layout.CodePages * Layout.Page));
+        // VMCALL asks the host, which asks for an exit: the only way out that needs no IDT.
+        new ReadOnlySpan<byte>([0x0F, 0x01, 0xC1]).CopyTo(new Span<byte>(at + code.Length, 3));
+        _partition.InvalidateCode(_slot, (ulong)(at - _slot.Address), (ulong)(code.Length + 3));
+        Load(input);
+        ulong end = (ulong)_layout.Code + (ulong)code.Length;
+        VcpuExit exit = _vcpu.Run();
+        Store(out output);
+        if (exit == VcpuExit.Kicked && _vcpu.State->Rip == end + 3)
+            return null;
+        string why = Explain(exit);
+        VcpuState.Reset(_vcpu.State, init: false, bootstrap: true);
+        EnterLongMode(_root);
+        return why;
+    }
+
+    public void Dispose()
+    {
+        _vcpu.Dispose();
+        _partition.Dispose();
+        _backend.Dispose();
+        _slot.Dispose();
+    }
+
+    // Handlers are one HLT per vector, so RIP names the vector; the interrupted RIP is on the handler's stack.
+    private string Explain(VcpuExit exit)
+    {
+        VcpuState* s = _vcpu.State;
+        if (exit != VcpuExit.Halt)
+            return $"{exit}: {Vector.Mnemonic(_vcpu.PendingFault.Vector)} could not be delivered";
+        int vector = (int)(s->Rip - 1 - (SystemLinear + HandlerOffset));
+        ulong* frame = (ulong*)(_slot.Address + SystemArea + (s->Gpr[(int)Gpr.Rsp] - SystemLinear));
+        bool hasError = vector is Vector.DF or (>= Vector.TS and <= Vector.PF) or Vector.AC;
+        ulong rip = frame[hasError ? 1 : 0];
+        return $"{Vector.Mnemonic(vector) ?? vector.ToString()}({(hasError ? frame[0] : 0):X}) at +0x{rip - (ulong)_layout.Code:X}, CR2 0x{s->Cr2:X}";
+    }
+
+    private void Load(in MachineImage input)
+    {
+        VcpuState* s = _vcpu.State;
+        fixed (MachineImage* i = &input)
+        {
+            for (int r = 0; r < 16; r++)
+                s->Gpr[r] = i->Gpr[r];
+            Buffer.MemoryCopy(i->Xsave, s->Xsave, VcpuState.XsaveSize, VcpuState.XsaveSize);
+        }
+
+        s->Rip = (ulong)_layout.Code;
+        s->Rflags = input.Flags;
+        _vcpu.CommitState();
+    }
+
+    private void Store(out MachineImage output)
+    {
+        _vcpu.SynchronizeState();
+        VcpuState* s = _vcpu.State;
+        fixed (MachineImage* o = &output)
+        {
+            o->Flags = s->Rflags;
+            for (int r = 0; r < 16; r++)
+                o->Gpr[r] = s->Gpr[r];
+            Buffer.MemoryCopy(s->Xsave, o->Xsave, VcpuState.XsaveSize, VcpuState.XsaveSize);
+        }
+    }
+
+    private ulong NewTable()
+    {
+        ulong table = _nextTable;
+        _nextTable += Layout.Page;
+        return table;
+    }
+
+    private void MapPage(ulong linear, ulong gpa, ulong user)
+    {
+        const ulong Bits = PageBits.P | PageBits.RW | PageBits.A | PageBits.D;
+        ulong table = _root;
+        for (int shift = 39; shift > 12; shift -= 9)
+        {
+            ref ulong entry = ref *(ulong*)(_slot.Address + table + (linear >> shift & 0x1FF) * 8);
+            if ((entry & PageBits.P) == 0)
+                entry = NewTable() | Bits | PageBits.US;
+            table = entry & PageBits.AddressMask;
+        }
+
+        *(ulong*)(_slot.Address + table + (linear >> 12 & 0x1FF) * 8) = gpa | Bits | user;
+    }
+
+    // Selectors are those of a 64-bit Linux process, so that instructions that read them agree.
+    private void EnterLongMode(ulong root)
+    {
+        VcpuState* s = _vcpu.State;
+        s->Cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.PG;
+        s->Cr3 = root;
+        s->Cr4 = Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE;
+        s->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx;
+        s->Efer = Efer.LME | Efer.LMA | Efer.SCE | Efer.NXE;
+        s->CS = new SegmentRegister(0x33, 0, uint.MaxValue, 0xFB | SegmentRegister.L | SegmentRegister.G);
+        s->SS = new SegmentRegister(0x2B, 0, uint.MaxValue, 0xF3 | SegmentRegister.DB | SegmentRegister.G);
+        s->DS = s->ES = s->FS = s->GS = new SegmentRegister(0, 0, 0, SegmentRegister.Unusable);
+        s->Cpl = 3;
+        s->Gdtr = new DescriptorTable(SystemLinear, 0xF);
+        s->Idtr = new DescriptorTable(SystemLinear + IdtOffset, 0xFFF);
+        s->TR = new SegmentRegister(0x40, SystemLinear + TssOffset, 0x67, SegmentRegister.P | SystemType.TssBusy);
+        s->MpState = MpState.Runnable;
+        _vcpu.CommitState();
+    }
+
+    private sealed class HeapRegion(ulong size) : IHostMemoryRegion
+    {
+        // SAFETY: freed in Dispose only.
+        public byte* Address { get; } = Allocate(size);
+
+        public ulong Size => size;
+
+        public int FileDescriptor => -1;
+
+        public ulong ResidentBytes => size;
+
+        public void Discard(ulong offset, ulong length) => NativeMemory.Clear(Address + offset, (nuint)length);
+
+        public void Dispose() => NativeMemory.AlignedFree(Address);
+
+        private static byte* Allocate(ulong size)
+        {
+            var p = (byte*)NativeMemory.AlignedAlloc((nuint)size, 4096);
+            NativeMemory.Clear(p, (nuint)size);
+            return p;
+        }
+    }
+
+    private sealed class OracleHost : IVcpuHost
+    {
+        public VcpuState* State;
+
+        public void ReadPort(ushort port, int size, byte* data, int count) => new Span<byte>(data, size * count).Fill(0xFF);
+
+        public void WritePort(ushort port, int size, byte* data, int count)
+        {
+        }
+
+        public ulong ReadMmio(ulong gpa, int size) => ulong.MaxValue;
+
+        public void WriteMmio(ulong gpa, int size, ulong value)
+        {
+        }
+
+        public bool ReadMsr(uint msr, out ulong value)
+        {
+            value = 0;
+            return false;
+        }
+
+        public bool WriteMsr(uint msr, ulong value) => false;
+
+        public ulong ReadCr8() => 0;
+
+        public void WriteCr8(ulong value)
+        {
+        }
+
+        public ulong ReadMachineTsc() => 0;
+
+        public bool Hypercall(VcpuState* state)
+        {
+            Interlocked.Or(ref State->Requests, (uint)VcpuRequests.Exit);
+            return true;
+        }
+
+        public void ReportFailure(string reason) => throw new InvalidOperationException(reason);
+    }
+}

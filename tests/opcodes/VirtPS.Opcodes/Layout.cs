@@ -1,0 +1,50 @@
+using System.Runtime.InteropServices;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>
+/// One piece of address space, below 2 GiB so that every address form reaches it. The guest maps its own copies of the same pages at the same
+/// linear addresses.
+/// </summary>
+internal sealed unsafe partial class Layout : IDisposable
+{
+    public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, Pages = StubPages + CodePages + 1 + 1 + StackPages;
+
+    /// <summary>Constants that set-up code reads: small indices for gathers.</summary>
+    public const int TableBytes = Page;
+
+    public Layout()
+    {
+        const int ReadWriteExecute = 7, PrivateAnonymous32Bit = 0x2 | 0x20 | 0x40;
+        nint p = Mmap(0, Pages * Page, ReadWriteExecute, PrivateAnonymous32Bit, -1, 0);
+        if (p == -1)
+            throw new InvalidOperationException($"No executable memory below 2 GiB (mmap, error {Marshal.GetLastPInvokeError()}).");
+        Base = (byte*)p;
+    }
+
+    public byte* Base { get; }
+
+    /// <summary>Entry and exit code and the state they load and store; native only.</summary>
+    public byte* Stubs => Base;
+
+    /// <summary>The sequence under test.</summary>
+    public byte* Code => Base + StubPages * Page;
+
+    /// <summary>4 KiB that memory operands point into.</summary>
+    public byte* Sandbox => Code + CodePages * Page;
+
+    public byte* Table => Sandbox + Page;
+
+    /// <summary>The upper page is compared; those below stay free for what the operating system may push.</summary>
+    public byte* Stack => Table + Page;
+
+    public byte* StackTop => Stack + (StackPages - 1) * Page;
+
+    public void Dispose() => _ = Munmap((nint)Base, Pages * Page);
+
+    [LibraryImport("libc", EntryPoint = "mmap", SetLastError = true)]
+    private static partial nint Mmap(nint address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport("libc", EntryPoint = "munmap", SetLastError = true)]
+    private static partial int Munmap(nint address, nuint length);
+}

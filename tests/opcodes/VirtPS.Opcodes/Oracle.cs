@@ -1,0 +1,142 @@
+using Iced.Intel;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>Runs random sequences on both sides and tells where they part.</summary>
+internal sealed unsafe class Oracle : IDisposable
+{
+    private readonly Layout _layout = new();
+    private readonly NativeRunner _native;
+    private readonly GuestRunner _guest;
+    private readonly XorShift _random;
+    private readonly Generator _generator;
+    private readonly Catalog _catalog;
+    private readonly Sequence _sequence;
+    private readonly byte[] _sandboxBefore = new byte[Layout.Page], _stackBefore = new byte[Layout.Page];
+    private readonly Code[] _integer, _all;
+    private readonly TextWriter _out;
+
+    public Oracle(ulong seed, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
+    {
+        _catalog = catalog;
+        _out = output;
+        _random = new XorShift(seed);
+        _generator = new Generator(_layout, _random);
+        _native = new NativeRunner(_layout);
+        _guest = new GuestRunner(_layout);
+        _sequence = new Sequence((ulong)_layout.Code);
+        _all = [.. codes];
+        _integer = [.. codes.Where(c => c.CpuidFeatures()[0] is CpuidFeature.INTEL8086 or CpuidFeature.INTEL186 or CpuidFeature.INTEL386 or CpuidFeature.INTEL486
+            or CpuidFeature.X64 or CpuidFeature.CMOV or CpuidFeature.BMI1 or CpuidFeature.BMI2)];
+        FillTable();
+        Refill(_layout.Sandbox, Layout.Page);
+        Refill(_layout.StackTop, Layout.Page);
+    }
+
+    public long Instructions { get; private set; }
+
+    public HashSet<Code> Covered { get; } = [];
+
+    public int Differences { get; private set; }
+
+    /// <summary>One sequence of up to <paramref name="steps"/> instructions under test; false when the sides differ.</summary>
+    public bool RunOne(int steps)
+    {
+        Generate(steps);
+        if (_sequence.Steps.Count == 0)
+            return true;
+        Refill(_layout.Sandbox + _random.Below(32) * 128, 128);
+        MachineImage input = default;
+        input.Randomize(_random, (ulong)_layout.StackTop + 2048);
+        new ReadOnlySpan<byte>(_layout.Sandbox, Layout.Page).CopyTo(_sandboxBefore);
+        new ReadOnlySpan<byte>(_layout.StackTop, Layout.Page).CopyTo(_stackBefore);
+        string? difference = RunBoth(input, _sequence.Steps.Count);
+        Instructions += _sequence.Steps.Count;
+        foreach (Sequence.Step step in _sequence.Steps)
+            Covered.Add(step.Instruction.Code);
+        if (difference == null)
+            return true;
+        Differences++;
+        Report(input);
+        CopyToGuest();
+        return false;
+    }
+
+    public void Dispose()
+    {
+        _guest.Dispose();
+        _layout.Dispose();
+    }
+
+    private void Generate(int steps)
+    {
+        _sequence.Clear();
+        for (int i = 0; i < steps && !_sequence.Closed; i++)
+        {
+            Code code = _integer.Length > 0 && _random.OneIn(2) ? _random.Pick<Code>(_integer) : _random.Pick<Code>(_all);
+            for (int tries = 0; tries < 8 && !_generator.TryAppend(code, _sequence); tries++)
+            {
+            }
+        }
+    }
+
+    private string? RunBoth(in MachineImage input, int steps)
+    {
+        Sequence.Step last = _sequence.Steps[steps - 1];
+        ReadOnlySpan<byte> code = _sequence.Code(last.End);
+        *_native.Input = input;
+        _native.Run(code);
+        string? failure = _guest.Run(code, input, out MachineImage guest);
+        if (failure != null)
+            return $"    guest: {failure}\n";
+        IReadOnlyList<(ulong, int)> ignored = steps == _sequence.Steps.Count ? _sequence.Ignored : [];
+        return Comparer.Compare(*_native.Output, guest, last.UndefinedFlags)
+            ?? Comparer.ComparePage("sandbox", _layout.Sandbox, _guest.Guest(_layout.Sandbox), ignored)
+            ?? Comparer.ComparePage("stack", _layout.StackTop, _guest.Guest(_layout.StackTop), ignored);
+    }
+
+    /// <summary>Runs ever longer beginnings of the sequence to find the first instruction after which the sides differ.</summary>
+    private void Report(in MachineImage input)
+    {
+        for (int steps = 1; steps <= _sequence.Steps.Count; steps++)
+        {
+            _sandboxBefore.CopyTo(new Span<byte>(_layout.Sandbox, Layout.Page));
+            _stackBefore.CopyTo(new Span<byte>(_layout.StackTop, Layout.Page));
+            CopyToGuest();
+            string? difference = RunBoth(input, steps);
+            if (difference == null)
+                continue;
+            Sequence.Step step = _sequence.Steps[steps - 1];
+            _out.WriteLine($"DIFF {step.Instruction.Code}: {step.Instruction}   [+0x{step.Start:X}: {Convert.ToHexString(_sequence.Code(step.End)[step.Start..])}]");
+            _out.Write(difference);
+            return;
+        }
+
+        _out.WriteLine("DIFF that did not repeat");
+    }
+
+    private void Refill(byte* native, int size)
+    {
+        MachineImage.FillVectors(_random, native, size);
+        Buffer.MemoryCopy(native, _guest.Guest(native), size, size);
+    }
+
+    private void CopyToGuest()
+    {
+        Buffer.MemoryCopy(_layout.Sandbox, _guest.Guest(_layout.Sandbox), Layout.Page, Layout.Page);
+        Buffer.MemoryCopy(_layout.StackTop, _guest.Guest(_layout.StackTop), Layout.Page, Layout.Page);
+    }
+
+    // Indices for gathers: dwords, then qwords, so small that every scale stays in the sandbox.
+    private void FillTable()
+    {
+        for (int i = 0; i < 512; i++)
+            ((int*)_layout.Table)[i] = _random.Below(400) - 200;
+        for (int i = 0; i < 256; i++)
+            ((long*)(_layout.Table + 2048))[i] = _random.Below(400) - 200;
+        Buffer.MemoryCopy(_layout.Table, _guest.Guest(_layout.Table), Layout.Page, Layout.Page);
+    }
+
+    /// <summary>Forms of which no instance was ever encoded.</summary>
+    public IEnumerable<Code> NeverSeen() => _catalog.Codes.Where(c => !Covered.Contains(c));
+}

@@ -1,0 +1,74 @@
+using Iced.Intel;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>A sequence being built or run: code, where each step begins, and what of the outcome is not defined.</summary>
+internal sealed unsafe class Sequence
+{
+    private readonly ulong _origin;
+    private readonly Encoder _encoder;
+    private readonly Writer _writer = new();
+    private readonly List<Step> _steps = [];
+
+    public Sequence(ulong origin)
+    {
+        _origin = origin;
+        _encoder = Encoder.Create(64, _writer);
+    }
+
+    /// <summary>An instruction under test with the set-up before it: code up to <paramref name="End"/>, flags undefined from there.</summary>
+    public readonly record struct Step(Instruction Instruction, int Start, int End, ulong UndefinedFlags);
+
+    public IReadOnlyList<Step> Steps => _steps;
+
+    public int Length => _writer.Length;
+
+    /// <summary>Where the next instruction will be.</summary>
+    public ulong Address => _origin + (ulong)_writer.Length;
+
+    /// <summary>Status flags whose value is undefined after the last step.</summary>
+    public ulong UndefinedFlags => _steps.Count == 0 ? 0 : _steps[^1].UndefinedFlags;
+
+    /// <summary>No step may follow: its result has parts that are not compared.</summary>
+    public bool Closed { get; set; }
+
+    /// <summary>Memory written by the last step whose content legitimately differs: address and length.</summary>
+    public List<(ulong Address, int Length)> Ignored { get; } = [];
+
+    public ReadOnlySpan<byte> Code(int end) => _writer.Bytes(end);
+
+    public void Clear()
+    {
+        _writer.Truncate(0);
+        _steps.Clear();
+        Ignored.Clear();
+        Closed = false;
+    }
+
+    public void Truncate(int length) => _writer.Truncate(length);
+
+    /// <summary>Appends an encoding; false (and nothing appended) where the operands do not fit together.</summary>
+    public bool TryEmit(in Instruction instruction)
+    {
+        int at = _writer.Length;
+        if (_encoder.TryEncode(instruction, Address, out uint _, out string? _))
+            return true;
+        _writer.Truncate(at);
+        return false;
+    }
+
+    public void Add(in Instruction instruction, int start, ulong undefinedFlags) => _steps.Add(new Step(instruction, start, Length, undefinedFlags));
+
+    private sealed class Writer : CodeWriter
+    {
+        private readonly byte[] _bytes = new byte[Layout.CodePages * Layout.Page];
+
+        public int Length { get; private set; }
+
+        public ReadOnlySpan<byte> Bytes(int end) => _bytes.AsSpan(0, end);
+
+        public void Truncate(int length) => Length = length;
+
+        public override void WriteByte(byte value) => _bytes[Length++] = value;
+    }
+}
