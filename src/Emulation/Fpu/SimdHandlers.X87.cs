@@ -61,7 +61,9 @@ internal static unsafe partial class SimdHandlers
         if (info->Has(ThunkFlags.WritesFlags))
             TakeFlags(cpu);
         // The host's pointers name the thunk. FCS and FDS are not kept (CPUID.7.0:EBX[13]).
-        *(ushort*)(s->Xsave + VectorFile.Fop) = OpcodeOf(op);
+        // FOP follows only instructions with an unmasked exception, as on every processor since the Pentium 4 (SDM Vol. 1 §8.1.9.1).
+        if ((VectorFile.FswOf(s) & VectorFile.ErrorSummary) != 0)
+            *(ushort*)(s->Xsave + VectorFile.Fop) = OpcodeOf(op);
         *(ulong*)(s->Xsave + VectorFile.Fip) = s->Rip;
         if (info->MemoryIndex != 0xFF)
             *(ulong*)(s->Xsave + VectorFile.Fdp) = offset;

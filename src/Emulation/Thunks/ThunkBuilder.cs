@@ -141,9 +141,9 @@ internal sealed unsafe class ThunkBuilder
 
     private void Prologue() => Emit(Instruction.Create(Code.Mov_r64_rm64, Frame, s_windows ? Register.RCX : Register.RDI));
 
-    private static MemoryOperand Field(int offset) => new(Frame, offset, offset == 0 ? 0 : offset < 128 ? 1 : 4);
+    private static MemoryOperand Field(int offset) => new(Frame, offset, offset == 0 ? 0 : offset < 128 ? 1 : 8);
 
-    private static MemoryOperand At(int offset) => new(Pointer, offset, offset == 0 ? 0 : 4);
+    private static MemoryOperand At(int offset) => new(Pointer, offset, offset == 0 ? 0 : offset < 128 ? 1 : 8);
 
     private void LoadPointer(Register r, int field) => Emit(Instruction.Create(Code.Mov_r64_rm64, r, Field(field)));
 
@@ -207,7 +207,7 @@ internal sealed unsafe class ThunkBuilder
 
     private void LoadImplicit(Mnemonic m, bool vex)
     {
-        if (m is Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestrm)
+        if (ThunkFacts.IsExplicitLengthCompare(m))
         {
             LoadPointer(Pointer, ThunkFrame.GprsOffset);
             Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RAX, At(0)));
@@ -222,12 +222,12 @@ internal sealed unsafe class ThunkBuilder
 
     private void StoreImplicit(Mnemonic m, bool vex)
     {
-        if (m is Mnemonic.Pcmpestri or Mnemonic.Pcmpistri or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpistri)
+        if (ThunkFacts.ReturnsIndex(m))
         {
             LoadPointer(Pointer, ThunkFrame.GprsOffset);
             Emit(Instruction.Create(Code.Mov_rm64_r64, At(8), Register.RCX));
         }
-        else if (m is Mnemonic.Pcmpestrm or Mnemonic.Pcmpistrm or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpistrm)
+        else if (ThunkFacts.ReturnsMask(m))
         {
             LoadPointer(Pointer, ThunkFrame.Xmm0Offset);
             StoreVector(0, vex);

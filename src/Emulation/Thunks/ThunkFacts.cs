@@ -41,9 +41,21 @@ internal static class ThunkFacts
                 or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
         }
 
-        return n.MemorySize.GetSize() == 16 && n.Mnemonic is not (Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu
-            or Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm or Mnemonic.Pcmpistri or Mnemonic.Pcmpistrm);
+        return n.MemorySize.GetSize() == 16 && n.Mnemonic is not (Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu)
+            && !ReturnsIndex(n.Mnemonic) && !ReturnsMask(n.Mnemonic);
     }
+
+    /// <summary>PCMPESTRI and PCMPESTRM: lengths in RAX and RDX.</summary>
+    public static bool IsExplicitLengthCompare(Mnemonic m) => m is Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestri64
+        or Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64 or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpestrm64;
+
+    /// <summary>String compares that return an index in ECX.</summary>
+    public static bool ReturnsIndex(Mnemonic m) => m is Mnemonic.Pcmpestri or Mnemonic.Pcmpestri64 or Mnemonic.Vpcmpestri or Mnemonic.Vpcmpestri64
+        or Mnemonic.Pcmpistri or Mnemonic.Vpcmpistri;
+
+    /// <summary>String compares that return a mask in XMM0.</summary>
+    public static bool ReturnsMask(Mnemonic m) => m is Mnemonic.Pcmpestrm or Mnemonic.Pcmpestrm64 or Mnemonic.Vpcmpestrm or Mnemonic.Vpcmpestrm64
+        or Mnemonic.Pcmpistrm or Mnemonic.Vpcmpistrm;
 
     /// <summary>
     /// Whether the instruction does floating-point arithmetic. Everything that is not known to only move bits or do integer work counts: loading MXCSR in vain costs

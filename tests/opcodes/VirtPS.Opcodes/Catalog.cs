@@ -60,6 +60,8 @@ internal sealed class Catalog
                 return "not a feature of the modelled processor";
         }
 
+        if (code.IsJmpFar() || code.IsCallFar() || code.IsJmpFarIndirect() || code.IsCallFarIndirect())
+            return "enters the operating system or changes segments";
         if (code is Code.Bswap_r16)
             return "result undefined";
         if (code is Code.Mov_Sreg_rm16 or Code.Mov_Sreg_r32m16 or Code.Mov_Sreg_r64m16 or Code.Popw_FS or Code.Popq_FS or Code.Popw_GS or Code.Popq_GS)
@@ -80,7 +82,7 @@ internal sealed class Catalog
         Mnemonic.In or Mnemonic.Out or Mnemonic.Insb or Mnemonic.Insw or Mnemonic.Insd or Mnemonic.Outsb or Mnemonic.Outsw or Mnemonic.Outsd
             or Mnemonic.Cli or Mnemonic.Sti or Mnemonic.Hlt => "needs I/O privilege",
         Mnemonic.Lfs or Mnemonic.Lgs or Mnemonic.Lss or Mnemonic.Lds or Mnemonic.Les => "loads a segment register of the process",
-        Mnemonic.Ud0 or Mnemonic.Ud1 or Mnemonic.Ud2 => "always faults",
+        Mnemonic.Ud0 or Mnemonic.Ud1 or Mnemonic.Ud2 or Mnemonic.Rsm => "always faults",
         Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xrstor or Mnemonic.Xrstor64
             => "the host has more components and tracks INUSE in its own way (unit tests)",
         Mnemonic.Monitor or Mnemonic.Mwait => "waits",

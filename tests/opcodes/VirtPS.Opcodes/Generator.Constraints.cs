@@ -25,10 +25,16 @@ internal sealed unsafe partial class Generator
         return true;
     }
 
-    private bool Constrain(ref Instruction i, Sequence sequence)
+    private bool Constrain(ref Instruction i)
     {
+        // Gathers fault when destination, mask and index are not three registers.
+        if (i.IsVsib)
+            return Distinct(i.Op0Register.GetNumber(), i.Op2Register.GetNumber(), i.MemoryIndex.GetNumber());
         switch (i.Mnemonic)
         {
+            case Mnemonic.Cvtpi2ps when i.Op1Kind == OpKind.Memory:
+                // Intel's processors enter the MMX state (SDM Vol. 2A), AMD's do not; the emulator follows the SDM.
+                return false;
             case Mnemonic.Div or Mnemonic.Idiv:
                 return ConstrainDivide(ref i);
             case Mnemonic.Bt or Mnemonic.Bts or Mnemonic.Btr or Mnemonic.Btc:
@@ -57,6 +63,8 @@ internal sealed unsafe partial class Generator
                 return !i.IsStackInstruction && i.FlowControl == FlowControl.Next || ConstrainStack(ref i);
         }
     }
+
+    private static bool Distinct(int a, int b, int c) => a != b && b != c && a != c;
 
     private void RestartSetUp(in Instruction first)
     {

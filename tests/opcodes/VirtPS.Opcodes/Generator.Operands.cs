@@ -157,7 +157,7 @@ internal sealed unsafe partial class Generator
     private void SetAbsolute(ref Instruction i)
     {
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (Register.None, Register.None, 1);
-        (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, 4);
+        (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, random.OneIn(4) ? 4 : 8);
     }
 
     /// <summary>[base + index * scale + disp] in 64 or 32 bits; set-up loads the registers so that it names the target.</summary>
@@ -185,10 +185,10 @@ internal sealed unsafe partial class Generator
         ulong rest = _target - (ulong)displacement;
         if (!hasBase)
         {
-            // Index alone: the displacement makes up for what the scale leaves over.
-            ulong value = rest / (ulong)scale & 0x3FFF_FFFF;
-            ulong left = _target - value * (ulong)scale;
-            i.MemoryDisplacement64 = narrow ? (uint)left : (ulong)(int)left;
+            // Index alone: the displacement makes up for it.
+            ulong value = (ulong)random.Below((int)(_target / (ulong)scale));
+            i.MemoryDisplacement64 = _target - value * (ulong)scale;
+            i.MemoryDisplSize = narrow ? 4 : 8;
             _setUp.Add(Load(index, value | high));
             return;
         }
@@ -241,6 +241,6 @@ internal sealed unsafe partial class Generator
         }
 
         return i.Mnemonic is Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu or Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm
-            or Mnemonic.Pcmpistri or Mnemonic.Pcmpistrm or Mnemonic.Fldenv or Mnemonic.Fnstenv or Mnemonic.Fnsave or Mnemonic.Frstor;
+            or Mnemonic.Pcmpestri64 or Mnemonic.Pcmpestrm64 or Mnemonic.Pcmpistri or Mnemonic.Pcmpistrm or Mnemonic.Fldenv or Mnemonic.Fnstenv or Mnemonic.Fnsave or Mnemonic.Frstor;
     }
 }

@@ -21,7 +21,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
         int start = sequence.Length;
         _setUp.Clear();
         _target = 0;
-        if (TryBuild(code, sequence, out Instruction instruction) && Encode(sequence, ref instruction))
+        if (TryBuild(code, out Instruction instruction) && Encode(sequence, ref instruction))
         {
             ulong undefined = FlagTable.Undefined(instruction);
             ulong written = WritesConditionally(instruction) ? 0 : FlagTable.Written(instruction);
@@ -49,7 +49,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
         return sequence.TryEmit(instruction);
     }
 
-    private bool TryBuild(Code code, Sequence sequence, out Instruction instruction)
+    private bool TryBuild(Code code, out Instruction instruction)
     {
         instruction = default;
         instruction.Code = code;
@@ -61,7 +61,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
         }
 
         AddPrefixes(ref instruction, info);
-        return Constrain(ref instruction, sequence) && !WritesStackPointer(instruction);
+        return Constrain(ref instruction) && !WritesStackPointer(instruction);
     }
 
     private void AddPrefixes(ref Instruction instruction, OpCodeInfo info)
@@ -119,13 +119,10 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
     /// <summary>MOV r64, imm64.</summary>
     private static Instruction Load(Register register, ulong value) => Instruction.Create(Code.Mov_r64_imm64, register.GetFullRegister(), value);
 
-    private static MemoryOperand Absolute(ulong address) => new(Register.None, Register.None, 1, (long)address, 8, false, Register.None);
-
     /// <summary>MOV m, imm32 to a fixed address.</summary>
-    private static Instruction Poke(ulong address, uint value) => Instruction.Create(Code.Mov_rm32_imm32, Absolute32(address), value);
+    private static Instruction Poke(ulong address, uint value) => Instruction.Create(Code.Mov_rm32_imm32, Absolute(address), value);
 
-    // A displacement of eight bytes with no base would be a moffs form; four bytes make ModRM with SIB.
-    private static MemoryOperand Absolute32(ulong address) => new(Register.None, Register.None, 1, (long)address, 4, false, Register.None);
+    private static MemoryOperand Absolute(ulong address) => new(Register.None, Register.None, 1, (long)address, 8, false, Register.None);
 
     private ulong StackAddress() => (ulong)layout.StackTop + 2048 + (ulong)(random.Below(32) * (random.OneIn(4) ? 1 : 8));
 

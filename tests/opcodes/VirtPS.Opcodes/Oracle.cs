@@ -13,7 +13,7 @@ internal sealed unsafe class Oracle : IDisposable
     private readonly Catalog _catalog;
     private readonly Sequence _sequence;
     private readonly byte[] _sandboxBefore = new byte[Layout.Page], _stackBefore = new byte[Layout.Page];
-    private readonly Code[] _integer, _all;
+    private Code[] _integer, _all;
     private readonly TextWriter _out;
 
     public Oracle(ulong seed, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
@@ -39,6 +39,12 @@ internal sealed unsafe class Oracle : IDisposable
 
     public int Differences { get; private set; }
 
+    /// <summary>Some form has not differed yet.</summary>
+    public bool CanContinue => _all.Length > 0;
+
+    /// <summary>Print each sequence before it runs: to find the one that the native side does not survive.</summary>
+    public bool Trace { get; init; }
+
     /// <summary>One sequence of up to <paramref name="steps"/> instructions under test; false when the sides differ.</summary>
     public bool RunOne(int steps)
     {
@@ -50,6 +56,8 @@ internal sealed unsafe class Oracle : IDisposable
         input.Randomize(_random, (ulong)_layout.StackTop + 2048);
         new ReadOnlySpan<byte>(_layout.Sandbox, Layout.Page).CopyTo(_sandboxBefore);
         new ReadOnlySpan<byte>(_layout.StackTop, Layout.Page).CopyTo(_stackBefore);
+        if (Trace)
+            PrintSequence();
         string? difference = RunBoth(input, _sequence.Steps.Count);
         Instructions += _sequence.Steps.Count;
         foreach (Sequence.Step step in _sequence.Steps)
@@ -68,9 +76,19 @@ internal sealed unsafe class Oracle : IDisposable
         _layout.Dispose();
     }
 
+    private void PrintSequence()
+    {
+        foreach (Sequence.Step step in _sequence.Steps)
+            _out.WriteLine($"  {step.Instruction.Code}: {step.Instruction}   {Convert.ToHexString(_sequence.Code(step.End)[step.Start..])}");
+        _out.WriteLine();
+        _out.Flush();
+    }
+
     private void Generate(int steps)
     {
         _sequence.Clear();
+        if (_all.Length == 0)
+            return;
         for (int i = 0; i < steps && !_sequence.Closed; i++)
         {
             Code code = _integer.Length > 0 && _random.OneIn(2) ? _random.Pick<Code>(_integer) : _random.Pick<Code>(_all);
@@ -86,6 +104,12 @@ internal sealed unsafe class Oracle : IDisposable
         ReadOnlySpan<byte> code = _sequence.Code(last.End);
         *_native.Input = input;
         _native.Run(code);
+        if (Trace)
+        {
+            _out.WriteLine("  native side done");
+            _out.Flush();
+        }
+
         string? failure = _guest.Run(code, input, out MachineImage guest);
         if (failure != null)
             return $"    guest: {failure}\n";
@@ -109,6 +133,9 @@ internal sealed unsafe class Oracle : IDisposable
             Sequence.Step step = _sequence.Steps[steps - 1];
             _out.WriteLine($"DIFF {step.Instruction.Code}: {step.Instruction}   [+0x{step.Start:X}: {Convert.ToHexString(_sequence.Code(step.End)[step.Start..])}]");
             _out.Write(difference);
+            // One report per form; without it the others come to light in the same run.
+            _all = [.. _all.Where(c => c != step.Instruction.Code)];
+            _integer = [.. _integer.Where(c => c != step.Instruction.Code)];
             return;
         }
 

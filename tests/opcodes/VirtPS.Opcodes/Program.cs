@@ -15,7 +15,7 @@ long count = 1_000_000;
 ulong seed = 1;
 string? filter = null;
 int steps = 6, maximum = 20;
-bool list = false;
+bool list = false, trace = false;
 for (int i = 0; i < args.Length; i++)
 {
     string Value() => i + 1 < args.Length ? args[++i] : throw new ArgumentException($"{args[i]} needs a value.");
@@ -27,8 +27,9 @@ for (int i = 0; i < args.Length; i++)
         case "--steps": steps = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--max-differences": maximum = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--list": list = true; break;
+        case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--steps N] [--max-differences N] [--list]");
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--steps N] [--max-differences N] [--list] [--trace]");
             return 2;
     }
 }
@@ -42,8 +43,8 @@ if (codes.Count == 0)
 }
 
 var clock = Stopwatch.StartNew();
-using var oracle = new Oracle(seed, catalog, codes, Console.Out);
-while (oracle.Instructions < count && oracle.Differences < maximum)
+using var oracle = new Oracle(seed, catalog, codes, Console.Out) { Trace = trace };
+while (oracle.Instructions < count && oracle.Differences < maximum && oracle.CanContinue)
     oracle.RunOne(steps);
 
 Console.WriteLine($"{oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
