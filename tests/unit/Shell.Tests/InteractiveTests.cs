@@ -109,6 +109,21 @@ public sealed class InteractiveTests
         Assert.Equal(false, parsed[3].Value);
     }
 
+    [Fact]
+    public void Completion_knows_paths_parameters_and_commands()
+    {
+        using var runspace = System.Management.Automation.Runspaces.RunspaceFactory.CreateRunspace(SessionCommands.CreateState());
+        runspace.Open();
+        var completer = new CommandCompleter(runspace);
+        string folder = Path.Combine(Path.GetTempPath(), $"virtps-complete-{Guid.NewGuid():n}");
+        Directory.CreateDirectory(Path.Combine(folder, "inner"));
+        string half = $"Get-Item {folder}/inn";
+        Assert.Equal(Path.Combine(folder, "inner"), Assert.Single(completer.Complete(half, half.Length)!.Matches).Text);
+        Assert.Equal("-Recurse", Assert.Single(completer.Complete("Get-ChildItem -Rec", 18)!.Matches).Text);
+        Assert.Contains(completer.Complete("Sort-Ob", 7)!.Matches, m => m.Text == "Sort-Object");
+        Directory.Delete(folder, recursive: true);
+    }
+
     private sealed class FixedCompleter : ICompleter
     {
         public Completion? Complete(string text, int cursor)
