@@ -89,6 +89,15 @@ Describe 'Everyday commands' {
         Remove-Item -LiteralPath $odd
         Test-Path -LiteralPath $odd | Should -BeFalse
     }
+    It 'removes a link to a folder and not what is in the folder' -Skip:$IsWindows {
+        $folder = New-Item -ItemType Directory (Join-Path $TestDrive 'real')
+        Set-Content (Join-Path $folder 'kept.txt') 'x'
+        $link = Join-Path $TestDrive 'link'
+        $null = New-Item -ItemType SymbolicLink -Path $link -Target $folder.FullName
+        Remove-Item $link
+        Test-Path $link | Should -BeFalse
+        Join-Path $folder 'kept.txt' | Should -Exist
+    }
     It 'does nothing with -WhatIf' {
         $file = Join-Path $TestDrive 'keep.txt'
         Set-Content $file 'x'

@@ -68,20 +68,22 @@ public sealed class RemoveItemCommand : FilteredPathCommand
         // The path is resolved already: a name that contains [ must not be matched a second time.
         Internals.Set(context, "SuppressWildcardExpansion", true);
         bool recurse = Recurse;
-        if (!recurse && !Force && (bool)Internals.Call(Provider.ChildItem, "HasChild", found.Path, context)!)
+        if (!recurse && !IsLink(found) && (bool)Internals.Call(Provider.ChildItem, "HasChild", found.Path, context)!)
         {
-            bool yesToAll = _yesToAll, noToAll = _noToAll;
             string question = $"The item at {found.Path} has children and the Recurse parameter was not specified. If you continue, all children will be removed with the item. Are you sure you want to continue?";
-            if (MyInvocation.BoundParameters.ContainsKey("WhatIf") || !ShouldContinue(question, "Confirm", ref yesToAll, ref noToAll))
+            bool onlyShow = MyInvocation.BoundParameters.TryGetValue("WhatIf", out object? whatIf) && whatIf is SwitchParameter { IsPresent: true };
+            if (!onlyShow && !ShouldContinue(question, "Confirm", ref _yesToAll, ref _noToAll))
             {
-                (_yesToAll, _noToAll) = (yesToAll, noToAll);
                 return;
             }
-            (_yesToAll, _noToAll) = (yesToAll, noToAll);
             recurse = true;
         }
-        Internals.Call(Provider.Item, "Remove", found.Path, recurse || Force, context);
+        Internals.Call(Provider.Item, "Remove", found.Path, recurse, context);
     }
+
+    /// <summary>A link to a folder is removed as the link it is: what is behind it is not its content.</summary>
+    private static bool IsLink(PathInfo found) =>
+        found.Provider.Name == "FileSystem" && new DirectoryInfo(found.ProviderPath).LinkTarget is not null;
 
     private bool _yesToAll;
     private bool _noToAll;
