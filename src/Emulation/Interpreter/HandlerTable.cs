@@ -7,6 +7,8 @@ namespace VirtPS.Emulation;
 internal sealed unsafe class HandlerTableBuilder
 {
     internal const int Count = 6000;
+    private readonly ILookup<Mnemonic, Code> _byMnemonic = Enum.GetValues<Code>()
+        .Where(c => c.Encoding() is EncodingKind.Legacy or EncodingKind.VEX).ToLookup(c => c.Mnemonic());
     internal readonly delegate*<SoftVcpu, Op*, bool>[] Handlers = new delegate*<SoftVcpu, Op*, bool>[Count];
 
     /// <summary>Sets the handler; a second registration of the same form replaces the first.</summary>
@@ -15,6 +17,13 @@ internal sealed unsafe class HandlerTableBuilder
     public void Register(delegate*<SoftVcpu, Op*, bool> handler, params ReadOnlySpan<Code> codes)
     {
         foreach (Code code in codes)
+            Handlers[(int)code] = handler;
+    }
+
+    /// <summary>All legacy and VEX forms of a mnemonic.</summary>
+    public void Register(Mnemonic mnemonic, delegate*<SoftVcpu, Op*, bool> handler)
+    {
+        foreach (Code code in _byMnemonic[mnemonic])
             Handlers[(int)code] = handler;
     }
 

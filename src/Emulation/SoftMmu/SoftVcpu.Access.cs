@@ -100,6 +100,11 @@ public sealed unsafe partial class SoftVcpu
         return ok ? t.Host : null;
     }
 
+    /// <summary>Reads at a linear address of the current privilege, without the TLB's short path.</summary>
+    internal bool ReadAt(ulong linear, SegmentName seg, void* dst, int size) => ReadSlow(linear, dst, size, _view, seg);
+
+    internal bool WriteAt(ulong linear, SegmentName seg, void* src, int size) => WriteSlow(linear, src, size, _view, seg);
+
     private bool CheckLinear(ulong linear, int size, int view, SegmentName seg, bool write)
     {
         if (S->IsLongMode)
@@ -109,7 +114,7 @@ public sealed unsafe partial class SoftVcpu
                 return RaiseSegment(seg);
         }
 
-        if (AlignmentCheck && view == ViewUser && size is 2 or 4 or 8 && AlignmentCheck && (linear & (ulong)(size - 1)) != 0 && view == ViewUser)
+        if (AlignmentCheck && view == ViewUser && (size is 2 or 4 or 8) && (linear & (ulong)(size - 1)) != 0)
             return Raise(Vector.AC, 0);
         if (DebugActive)
             NoteDataAccess(linear, size, write);
