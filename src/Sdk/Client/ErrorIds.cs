@@ -24,6 +24,9 @@ public static class ErrorIds
     public const string DevicePropertyInvalid = nameof(DevicePropertyInvalid);
     public const string ImageInvalid = nameof(ImageInvalid);
     public const string ImageNotFound = nameof(ImageNotFound);
+
+    /// <summary>An image cannot be fetched on this host; the message says what to do instead.</summary>
+    public const string ImageUnavailable = nameof(ImageUnavailable);
     public const string WorkerNotFound = nameof(WorkerNotFound);
     public const string WorkerStartFailed = nameof(WorkerStartFailed);
     public const string WorkerNotResponding = nameof(WorkerNotResponding);

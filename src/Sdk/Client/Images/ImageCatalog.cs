@@ -1,0 +1,23 @@
+namespace VirtPS.Client.Images;
+
+/// <summary>An image that can be fetched: which package, and which file in it.</summary>
+/// <param name="Name">What users call it.</param>
+/// <param name="Kind"><c>Kernel</c>, <c>Program</c>.</param>
+/// <param name="Description">One line for people.</param>
+/// <param name="Package">apt's package.</param>
+/// <param name="Dependency">For a meta-package: how the name of the package begins that it stands for.</param>
+/// <param name="FilePrefixes">Beginnings of the file's path in the package, the first match counts.</param>
+/// <param name="FileName">Its name in the cache.</param>
+internal sealed record CatalogEntry(string Name, string Kind, string Description, string Package, string? Dependency, IReadOnlyList<string> FilePrefixes, string FileName);
+
+/// <summary>The images that VirtPS knows how to fetch.</summary>
+internal static class ImageCatalog
+{
+    public static readonly IReadOnlyList<CatalogEntry> Entries =
+    [
+        new("debian-cloud-kernel", "Kernel", "Debian's stock Linux kernel for virtual machines (x86-64), as distributed and signed",
+            "linux-image-cloud-amd64", "linux-image-", ["boot/vmlinuz-"], "vmlinuz"),
+        new("busybox", "Program", "Statically linked busybox (x86-64): a user space in one file, for initrds",
+            "busybox-static", null, ["bin/busybox", "usr/bin/busybox"], "busybox"),
+    ];
+}
