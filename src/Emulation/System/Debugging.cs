@@ -30,8 +30,11 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>After DR7 changed from anywhere: whether instructions and accesses must be looked at.</summary>
     internal void UpdateDebugActive()
     {
-        DebugActive = (S->Dr7 & 0xFF) != 0 || _debugTraps != 0;
-        LeaveBlock();
+        bool active = (S->Dr7 & 0xFF) != 0 || _debugTraps != 0;
+        if (active == DebugActive)
+            return;
+        DebugActive = active;
+        ModeChanged();
     }
 
     private void RequestDebugTrap(ulong dr6)
@@ -74,17 +77,9 @@ public sealed unsafe partial class SoftVcpu
         return DeliverFault();
     }
 
-    /// <summary>Code breakpoints of DR0–3 at the instruction about to run (only called while <see cref="DebugActive"/>). False: #DB recorded.</summary>
+    /// <summary>Code breakpoints of DR0–3 at the instruction about to run (only called while <see cref="DebugActive"/>, without RF and outside the shadow of MOV SS). False: #DB recorded.</summary>
     internal bool CheckInstructionBreakpoint()
     {
-        if ((S->Rflags & Rflags.RF) != 0)
-        {
-            S->Rflags &= ~Rflags.RF;
-            return true;
-        }
-
-        if (S->InterruptShadow == InterruptShadow.MovSs)
-            return true;
         ulong linear = LongModeActive && S->CS.IsLong ? S->Rip : (uint)(S->CS.Base + S->Rip);
         ulong hits = 0;
         for (int i = 0; i < 4; i++)

@@ -70,6 +70,8 @@ public sealed unsafe partial class SoftVcpu
                 S->Cr2 = second.Cr2;
         }
 
+        // RIP was set between two instructions: there is none whose length could be added.
+        N->RipSet = 0;
         return true;
     }
 

@@ -13,10 +13,9 @@ public sealed unsafe partial class SoftVcpu
 {
     private static readonly double s_nanosecondsPerTick = 1e9 / Stopwatch.Frequency;
 
-    /// <summary>Ring that time and instructions are being charged to, and since when.</summary>
+    /// <summary>Ring that time is being charged to, and since when. (The main loop counts instructions by ring itself.)</summary>
     private byte _chargedRing;
     private long _chargedSince;
-    private ulong _chargedInstructions;
 
     /// <summary>Nanoseconds per TSC tick, 32.32 fixed point.</summary>
     private ulong _nanosecondsPerTscTick;
@@ -30,19 +29,14 @@ public sealed unsafe partial class SoftVcpu
         Counters->NanosecondsValid = 1;
         _chargedRing = S->Cpl;
         _chargedSince = Stopwatch.GetTimestamp();
-        _chargedInstructions = S->InstructionsRetired;
     }
 
     /// <summary>Charges what has passed to the ring that ran: at transitions and at <see cref="IVcpu.Run"/>'s return.</summary>
     internal void ChargeRing()
     {
         long now = Stopwatch.GetTimestamp();
-        ulong instructions = S->InstructionsRetired;
-        int ring = _chargedRing & 3;
-        Counters->Nanoseconds[ring] += (ulong)((now - _chargedSince) * s_nanosecondsPerTick);
-        Counters->Instructions[ring] += instructions - _chargedInstructions;
+        Counters->Nanoseconds[_chargedRing & 3] += (ulong)((now - _chargedSince) * s_nanosecondsPerTick);
         _chargedSince = now;
-        _chargedInstructions = instructions;
         _chargedRing = S->Cpl;
     }
 
