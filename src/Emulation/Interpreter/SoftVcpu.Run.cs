@@ -11,10 +11,11 @@ public sealed unsafe partial class SoftVcpu
     public VcpuExit Run()
     {
         EnterGuest();
+        BeginRingAccounting();
         VcpuExit exit = RunGuest(single: false);
+        ChargeRing();
         LeaveGuest();
         SynchronizeState();
-        Counters->Exits[(int)exit]++;
         return exit;
     }
 
