@@ -35,8 +35,8 @@ public sealed unsafe partial class SoftVcpu
         ulong last = (linear + (ulong)bytes - 1) & ~0xFFFul;
         if (e->ReadTag != last)
         {
-            byte probe;
-            if ((linear & ~0xFFFul) != last || !ReadSlow(linear, &probe, 1, _view, seg) || e->ReadTag != last)
+            // Finding the page must not read it: it may be a device's.
+            if ((linear & ~0xFFFul) != last || !CheckLinear(linear, 1, _view, seg, write: false) || !ReadTarget(linear, _view, out _) || e->ReadTag != last)
                 return null;
         }
 
