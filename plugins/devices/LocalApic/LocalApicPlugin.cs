@@ -14,9 +14,12 @@ public sealed class LocalApicPlugin : IPlugin
     public IEnumerable<IDeviceFactory> DeviceFactories => [new LocalApicFactory()];
 }
 
-/// <summary>Properties of a <c>lapic</c>. Both must say what CPUID says.</summary>
+/// <summary>Properties of a <c>lapic</c>. The two features must be what CPUID says.</summary>
 public sealed class LocalApicSpec
 {
+    /// <summary>Index of its vCPU. The machine reads it, to give the device that vCPU's <see cref="ILocalApicHost"/>.</summary>
+    public int Vcpu { get; set; }
+
     /// <summary>x2APIC mode can be entered (CPUID.1:ECX[21]).</summary>
     public bool X2Apic { get; set; } = true;
 
