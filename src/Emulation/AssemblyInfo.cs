@@ -2,5 +2,5 @@ using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("VirtPS.Emulation.Tests")]
 [assembly: InternalsVisibleTo("VirtPS.Opcodes")]
-[assembly: InternalsVisibleTo("VirtPS.Opcodes.Tests")]
+[assembly: InternalsVisibleTo("Vector.Tests")]
 [module: SkipLocalsInit]

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Iced.Intel;
 using VirtPS.Emulation.Thunks;
 using VirtPS.X86;
@@ -53,7 +54,10 @@ internal static unsafe partial class SimdHandlers
             {
                 long at = indexSize == 4 ? ((int*)indices)[i] : ((long*)indices)[i];
                 ulong offset = origin + ((ulong)at << op->Scale) & op->AddrMask;
-                done = cpu.LoadOperand(op->Seg, offset, data + i * dataSize, dataSize);
+                ulong value;
+                done = cpu.LoadOperand(op->Seg, offset, (byte*)&value, dataSize);
+                if (done)
+                    Unsafe.CopyBlock(data + i * dataSize, &value, (uint)dataSize);
             }
 
             if (done)

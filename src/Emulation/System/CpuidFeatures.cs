@@ -52,6 +52,8 @@ internal static class CpuidFeatures
 
         // ERMS and FSRM: string instructions are the fastest copy an interpreter has.
         .. Flags(7, CpuidRegister.Ebx, CpuLevel.Baseline, null, (0, "FSGSBASE"), (1, "TSC_ADJUST"), (7, "SMEP"), (9, "ERMS"), (10, "INVPCID"), (18, "RDSEED"), (20, "SMAP")),
+        // The x87 state keeps offsets only: FCS and FDS are saved as zero.
+        .. Flags(7, CpuidRegister.Ebx, CpuLevel.Baseline, null, (13, "FCS_FDS_DEPRECATED")),
         .. Flags(7, CpuidRegister.Ebx, CpuLevel.V3, null, (3, "BMI1"), (8, "BMI2"), (19, "ADX"), (23, "CLFLUSHOPT"), (24, "CLWB")),
         new(7, CpuidRegister.Ebx, 5, "AVX2", CpuLevel.V3, h => h.Avx2),
         new(7, CpuidRegister.Ebx, 29, "SHA", CpuLevel.V3, h => h.Sha),

@@ -16,12 +16,7 @@ internal static unsafe partial class SimdHandlers
         b.Register(&Xsave, Code.Xsave_mem, Code.Xsave64_mem);
         b.Register(&Xsaveopt, Code.Xsaveopt_mem, Code.Xsaveopt64_mem);
         b.Register(&Xrstor, Code.Xrstor_mem, Code.Xrstor64_mem);
-        b.Register(&Xgetbv, Code.Xgetbv);
-        b.Register(&Xsetbv, Code.Xsetbv);
     }
-
-    /// <summary>Components the modelled processor has on this host.</summary>
-    internal static ulong SupportedXcr0 => Xcr0.X87 | Xcr0.Sse | (HostFeatures.Current.Avx ? Xcr0.Avx : 0);
 
     private static bool Fxsave(SoftVcpu cpu, Op* op)
     {
@@ -230,32 +225,5 @@ internal static unsafe partial class SimdHandlers
             Unsafe.CopyBlock(to, from, size);
         else
             Unsafe.InitBlock(to, 0, size);
-    }
-
-    private static bool Xgetbv(SoftVcpu cpu, Op* op)
-    {
-        VcpuState* s = cpu.S;
-        if ((s->Cr4 & Cr4.OSXSAVE) == 0)
-            return cpu.Raise(Vector.UD);
-        // XINUSE (ECX = 1) is a feature of its own, which is not offered.
-        if ((uint)s->Gpr[(int)Gpr.Rcx] != 0)
-            return cpu.Raise(Vector.GP, 0);
-        s->Gpr[(int)Gpr.Rax] = (uint)s->Xcr0;
-        s->Gpr[(int)Gpr.Rdx] = s->Xcr0 >> 32;
-        return true;
-    }
-
-    private static bool Xsetbv(SoftVcpu cpu, Op* op)
-    {
-        VcpuState* s = cpu.S;
-        if ((s->Cr4 & Cr4.OSXSAVE) == 0)
-            return cpu.Raise(Vector.UD);
-        ulong value = (uint)s->Gpr[(int)Gpr.Rax] | s->Gpr[(int)Gpr.Rdx] << 32;
-        bool valid = s->Cpl == 0 && (uint)s->Gpr[(int)Gpr.Rcx] == 0 && (value & Xcr0.X87) != 0 && (value & ~SupportedXcr0) == 0
-            && ((value & Xcr0.Avx) == 0 || (value & Xcr0.Sse) != 0);
-        if (!valid)
-            return cpu.Raise(Vector.GP, 0);
-        s->Xcr0 = value;
-        return true;
     }
 }
