@@ -31,6 +31,9 @@ public static class ErrorIds
     public const string WorkerStartFailed = nameof(WorkerStartFailed);
     public const string WorkerNotResponding = nameof(WorkerNotResponding);
 
+    /// <summary>The worker met an error of its own; its log says more.</summary>
+    public const string WorkerFailed = nameof(WorkerFailed);
+
     /// <summary>The worker ended while it was asked.</summary>
     public const string WorkerGone = nameof(WorkerGone);
 

@@ -1,5 +1,4 @@
 using System.Net.Sockets;
-using System.Text.Json;
 using StreamJsonRpc;
 using VirtPS.Client.Protocol;
 using VirtPS.Client.Store;
@@ -56,9 +55,13 @@ internal static class WorkerConnection
         {
             throw new VirtException(ErrorIds.ProtocolMismatch, $"The VM's worker does not know '{method}': it is of another version of VirtPS.", "Turn the VM off and start it anew to have it run by this version.", method, e);
         }
-        catch (RemoteInvocationException e) when (e.ErrorCode == RpcSetup.VirtErrorCode && e.ErrorData is JsonElement data)
+        catch (RemoteInvocationException e) when (e.DeserializedErrorData is WireError error)
         {
-            throw data.Deserialize(HandshakeJson.Default.WireError)!.ToException(e);
+            throw error.ToException(e);
+        }
+        catch (RemoteInvocationException e)
+        {
+            throw new VirtException(ErrorIds.WorkerFailed, $"The VM's worker could not do '{method}': {e.Message}", "See the VM's worker.log.", method, e);
         }
         catch (Exception e) when (e is ConnectionLostException or IOException or ObjectDisposedException)
         {

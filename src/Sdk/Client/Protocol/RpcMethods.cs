@@ -45,7 +45,14 @@ internal static class RpcSetup
     public static JsonRpc Create(Stream stream)
     {
         var formatter = new SystemTextJsonFormatter { JsonSerializerOptions = CreateOptions() };
-        return new JsonRpc(new LengthHeaderMessageHandler(stream, stream, formatter));
+        return new VirtRpc(new LengthHeaderMessageHandler(stream, stream, formatter));
+    }
+
+    /// <summary>JSON-RPC that knows what our errors carry.</summary>
+    private sealed class VirtRpc(IJsonRpcMessageHandler handler) : JsonRpc(handler)
+    {
+        protected override Type? GetErrorDetailsDataType(StreamJsonRpc.Protocol.JsonRpcError error) =>
+            (int?)error.Error?.Code == VirtErrorCode ? typeof(WireError) : base.GetErrorDetailsDataType(error);
     }
 
     private static JsonSerializerOptions CreateOptions() => new(JsonSerializerDefaults.Web)

@@ -1,0 +1,59 @@
+using VirtPS.Client.Protocol;
+using VirtPS.Engine;
+using VirtPS.Engine.Catalog;
+using VirtPS.Guests.Ringlab;
+using VirtPS.Sdk;
+using VirtPS.Sdk.Backends;
+using VirtPS.Sdk.Machine;
+using VirtPS.Sdk.Plugins;
+
+namespace VirtPS.Worker.Machines;
+
+/// <summary>Makes the engine's machines from the plugins of this host.</summary>
+internal sealed class EngineMachineFactory : IWorkerMachineFactory
+{
+    private static readonly IReadOnlyDictionary<string, string> NoOptions = new Dictionary<string, string>();
+
+    public IWorkerMachine Create(VmConfiguration configuration, ICharBackend console, ILog log, WorkerOptions options)
+    {
+        var builder = new MachineBuilder(configuration, OpenCatalog(options))
+        {
+            Log = log,
+            Starter = new GuestBootStarter(() => RinglabImage.Build()),
+        };
+        builder.Backends.Char[BackendRegistry.Console] = console;
+        return new EngineMachine(builder.Build());
+    }
+
+    public IReadOnlyList<ProbedStrategy> Probe(ILog log, WorkerOptions options)
+    {
+        PluginCatalog catalog = OpenCatalog(options);
+        return [.. catalog.Strategies.Select(s => Probe(catalog, s.Strategy.Name))];
+    }
+
+    /// <summary>A plugin that fails is one answer of its own and costs no other.</summary>
+    private static ProbedStrategy Probe(PluginCatalog catalog, string name)
+    {
+        try
+        {
+            IStrategy strategy = catalog.GetStrategy(name, NoOptions);
+            HostSupport support = strategy.Probe();
+            return new ProbedStrategy(name, support.IsSupported, support.Reason, support.RecommendedAction, strategy.Info);
+        }
+        catch (VirtException e)
+        {
+            return new ProbedStrategy(name, false, e.Message, e.RecommendedAction, null);
+        }
+        catch (Exception e)
+        {
+            // Foreign code: whatever it throws is what is wrong with it.
+            return new ProbedStrategy(name, false, $"Its probe failed: {e.GetType().Name}: {e.Message}", "Report it to the plugin's author.", null);
+        }
+    }
+
+    private static PluginCatalog OpenCatalog(WorkerOptions options)
+    {
+        var registry = new PluginRegistry(options.PluginRegistry);
+        return new PluginCatalog(PluginLocations.Default(options.ModuleFolder, registry), registry);
+    }
+}

@@ -1,0 +1,4 @@
+using VirtPS.Worker;
+using VirtPS.Worker.Machines;
+
+return WorkerProgram.Run(args, new EngineMachineFactory());

@@ -1,0 +1,80 @@
+using System.Diagnostics;
+using System.Text.Json.Nodes;
+using VirtPS.Client;
+using VirtPS.Sdk;
+using VirtPS.Sdk.Machine;
+using VirtPS.Sdk.Rings;
+
+namespace VirtPS.Worker.Tests;
+
+public class InspectionTests
+{
+    [Fact]
+    public async Task Rings_registers_memory_and_code_come_over_the_wire()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync();
+        RingState ring = Assert.Single(await store.Host.GetRingStatesAsync(vm.Id));
+        Assert.Equal((3, "syscall", (ulong?)null), (ring.GuestRing, ring.Instruction, ring.Cr3));
+        Assert.Equal(5ul, Assert.Single(await store.Host.MeasureRingAsync(vm.Id)).Transitions["Syscall"]);
+        VirtRegisterSet registers = await store.Host.GetRegistersAsync(vm.Id);
+        Assert.Equal(1ul, registers["rcx"]!.Value);
+        Assert.Equal("LMA", registers["IA32_EFER"]!.Description);
+        Assert.Equal(256, registers["YMM15"]!.Size);
+        VirtGuestMemory memory = await store.Host.ReadGuestMemoryAsync(vm.Id, 0x10, 600_000);
+        Assert.Equal(0x10 + 599_999 & 0xFF, memory.Bytes[599_999]);
+        Assert.Equal(["nop", "nop"], (await store.Host.DisassembleAsync(vm.Id, null, 2)).Select(l => l.Instruction));
+    }
+
+    [Fact]
+    public async Task What_is_not_there_is_named()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync();
+        VirtException memory = await Assert.ThrowsAsync<VirtException>(() => store.Host.ReadGuestMemoryAsync(vm.Id, (64 << 20) - 4096, 8192));
+        Assert.Equal(ErrorIds.GuestAddressInvalid, memory.ErrorId);
+        Assert.Contains("0x4000000", memory.Message);
+        Assert.Equal(ErrorIds.VcpuNotFound, (await Assert.ThrowsAsync<VirtException>(() => store.Host.GetRegistersAsync(vm.Id, 4))).ErrorId);
+        VirtException hot = await Assert.ThrowsAsync<VirtException>(() => store.Host.AddDeviceAsync(vm.Id, new JsonObject { ["model"] = "standin/serial" }));
+        Assert.Equal(ErrorIds.InvalidVMState, hot.ErrorId);
+        Assert.Equal(ErrorIds.DeviceModelNotFound, (await Assert.ThrowsAsync<VirtException>(() => store.Host.AddDeviceAsync(vm.Id, new JsonObject { ["model"] = "standin/x" }))).ErrorId);
+        VirtVMDevice device = Assert.Single(await store.Host.GetDevicesAsync(vm.Id));
+        Assert.True(device.IsPlatform);
+    }
+
+    [Fact]
+    public async Task A_trace_carries_300000_events_a_second_in_order_without_loss()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync("events=400000");
+        long began = Stopwatch.GetTimestamp();
+        ulong next = 0;
+        await foreach (RingTransitionBatch batch in store.Host.TraceRingAsync(vm.Id, new Client.TraceOptions { MaxEvents = 600_000 }))
+        {
+            Assert.Equal(0ul, batch.Dropped);
+            foreach (RingTransition t in batch.Transitions)
+                Assert.Equal(next++, t.Detail);
+        }
+
+        Assert.Equal(600_000ul, next);
+        double seconds = Stopwatch.GetElapsedTime(began).TotalSeconds;
+        Assert.True(600_000 / seconds > 300_000, $"{600_000 / seconds:0} events a second");
+    }
+
+    [Fact]
+    public async Task A_trace_ends_with_the_machine()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync("events=1000");
+        Task<int> trace = Task.Run(async () =>
+        {
+            int n = 0;
+            await foreach (RingTransitionBatch batch in store.Host.TraceRingAsync(vm.Id))
+                n += batch.Transitions.Count;
+            return n;
+        });
+        await Task.Delay(300);
+        await store.Host.StopAsync(vm.Id, StopKind.TurnOff);
+        Assert.True(await trace.WaitAsync(TimeSpan.FromSeconds(5)) > 0);
+    }
+}
