@@ -8,7 +8,8 @@ internal sealed unsafe class HandlerTableBuilder
 {
     internal const int Count = 6000;
     private readonly ILookup<Mnemonic, Code> _byMnemonic = Enum.GetValues<Code>()
-        .Where(c => c.Encoding() is EncodingKind.Legacy or EncodingKind.VEX).ToLookup(c => c.Mnemonic());
+        .Where(c => c.Encoding() is EncodingKind.Legacy or EncodingKind.VEX && !c.ToString().StartsWith("VEX_KNC", StringComparison.Ordinal))
+        .ToLookup(c => c.Mnemonic());
     internal readonly delegate*<SoftVcpu, Op*, bool>[] Handlers = new delegate*<SoftVcpu, Op*, bool>[Count];
 
     /// <summary>Sets the handler; a second registration of the same form replaces the first.</summary>
@@ -20,7 +21,7 @@ internal sealed unsafe class HandlerTableBuilder
             Handlers[(int)code] = handler;
     }
 
-    /// <summary>All legacy and VEX forms of a mnemonic.</summary>
+    /// <summary>All legacy and VEX forms of a mnemonic (not those of Knights Corner).</summary>
     public void Register(Mnemonic mnemonic, delegate*<SoftVcpu, Op*, bool> handler)
     {
         foreach (Code code in _byMnemonic[mnemonic])

@@ -72,7 +72,7 @@ internal static unsafe partial class IntegerHandlers
         foreach (Code code in Enum.GetValues<Code>())
         {
             string name = code.ToString();
-            if (name.StartsWith("Nop_", StringComparison.Ordinal) || name.StartsWith("Reservednop_", StringComparison.Ordinal)
+            if (name.StartsWith("Nop_", StringComparison.Ordinal) || (name.StartsWith("Reservednop_", StringComparison.Ordinal) && !name.EndsWith("0F0D", StringComparison.Ordinal))
                 || name.StartsWith("Prefetch", StringComparison.Ordinal))
                 b.Register(code, &Nop);
             else if (name.StartsWith("Mfence", StringComparison.Ordinal) || name.StartsWith("Lfence", StringComparison.Ordinal)
@@ -90,6 +90,5 @@ internal static unsafe partial class IntegerHandlers
         b.Register(Code.Pause, &Pause);
         b.Register(Mnemonic.Rdrand, &Rdrand);
         b.Register(Mnemonic.Rdseed, &Rdrand);
-        b.Register(Mnemonic.Serialize, &Undefined);
     }
 }
