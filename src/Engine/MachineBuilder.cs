@@ -151,7 +151,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
     private List<(string Name, IDevice Device)> CreateDevices(Board board, IStrategy strategy, IPartition partition, IMachineControl control, Stack<IDisposable> undo)
     {
         IReadOnlyList<JsonObject> platform = PlatformDevices
-            ?? (strategy.GuestInterface.IsPc ? PlatformLayout.Pc(configuration.ProcessorCount, partition.InterruptController is not null) : []);
+            ?? (strategy.GuestInterface.IsPc ? PlatformLayout.Pc(configuration.ProcessorCount, partition.InterruptController is not null, partition.Options.Cpuid) : []);
         List<(string Name, IDevice Device)> devices = [];
         using (board.Gate.Hold())
         {

@@ -75,12 +75,14 @@ internal sealed class ApicBus(DeviceLock gate, ILog log) : IMsiTarget
 
     private void Deliver(DeliveryMode mode, byte vector, uint destination, bool logical, bool level, int exclude)
     {
-        bool all = !logical && (destination is BroadcastXApic or BroadcastX2Apic);
+        // 0xFF is everybody for 8-bit senders, also when the receivers are in x2APIC mode.
+        if (!logical && destination == BroadcastXApic)
+            destination = BroadcastX2Apic;
         bool one = mode == DeliveryMode.LowestPriority;
         ILocalApic? lowest = null;
         foreach ((int vcpu, ILocalApic apic) in _apics)
         {
-            if (vcpu == exclude || !(all || apic.MatchesDestination(destination, logical)))
+            if (vcpu == exclude || !apic.MatchesDestination(destination, logical))
                 continue;
             if (!one)
                 apic.Post(mode, vector, level);

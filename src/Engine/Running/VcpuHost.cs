@@ -167,12 +167,12 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         return false;
     }
 
-    public ulong ReadCr8() => _apic?.TaskPriority ?? 0ul;
+    public ulong ReadCr8() => (ulong)(_apic?.TaskPriority ?? 0) >> 4;
 
     public void WriteCr8(ulong value)
     {
         if (_apic is not null)
-            _apic.TaskPriority = (byte)(value & 0xF);
+            _apic.TaskPriority = (byte)(value << 4);
     }
 
     public ulong ReadMachineTsc() => board.Clock.MachineTsc;

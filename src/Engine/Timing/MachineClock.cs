@@ -14,6 +14,7 @@ public sealed class MachineClock : VirtualClock
     private Epoch _epoch = new(0, 0, false);
     private DateTimeOffset _powerOnUtc;
     private ulong _next = ulong.MaxValue;
+    private uint _pass;
 
     /// <param name="source">Host time.</param>
     /// <param name="tscFrequency">Machine TSC ticks per second of VM time.</param>
@@ -95,7 +96,8 @@ public sealed class MachineClock : VirtualClock
     public void RunDueAlarms()
     {
         ulong now = Now;
-        while (TakeDue(now) is { } alarm)
+        uint pass = ++_pass;
+        while (TakeDue(now, pass) is { } alarm)
             alarm.Callback();
     }
 
@@ -107,7 +109,7 @@ public sealed class MachineClock : VirtualClock
         return alarm;
     }
 
-    private MachineAlarm? TakeDue(ulong now)
+    private MachineAlarm? TakeDue(ulong now, uint pass)
     {
         lock (_gate)
         {
@@ -115,23 +117,19 @@ public sealed class MachineClock : VirtualClock
                 return null;
             // A machine has some tens of alarms, set far more often than they fire: looking through all of them here beats keeping them sorted.
             MachineAlarm? first = null;
-            ulong second = ulong.MaxValue;
+            ulong next = ulong.MaxValue;
             foreach (MachineAlarm a in _alarms)
             {
-                if (first is null || a.DueAt < first.DueAt)
-                    (second, first) = (first?.DueAt ?? ulong.MaxValue, a);
-                else if (a.DueAt < second)
-                    second = a.DueAt;
+                next = Math.Min(next, a.DueAt);
+                if (a.DueAt <= now && a.LastPass != pass && (first is null || a.DueAt < first.DueAt))
+                    first = a;
             }
 
-            if (first is null || first.DueAt > now)
-            {
-                _next = first?.DueAt ?? ulong.MaxValue;
+            _next = next;
+            if (first is null)
                 return null;
-            }
-
             first.DueAt = ulong.MaxValue;
-            _next = second;
+            first.LastPass = pass;
             return first;
         }
     }
@@ -165,6 +163,9 @@ public sealed class MachineClock : VirtualClock
     {
         // MaxValue = disarmed.
         internal ulong DueAt = ulong.MaxValue;
+
+        // The call of RunDueAlarms in which it last fired: once in each, or one that is always due would starve the rest.
+        internal uint LastPass;
 
         internal Action Callback { get; } = callback;
 

@@ -1,4 +1,5 @@
 using System.Text.Json.Nodes;
+using VirtPS.Sdk.Cpu;
 
 namespace VirtPS.Engine;
 
@@ -10,13 +11,23 @@ public static class PlatformLayout
     /// </summary>
     /// <param name="vcpuCount">A local APIC for each.</param>
     /// <param name="hasInterruptController">The partition has its own PIC, IOAPIC and local APICs.</param>
-    public static IReadOnlyList<JsonObject> Pc(int vcpuCount, bool hasInterruptController)
+    /// <param name="cpuid">Says which of the local APIC's features the guest is offered (CPUID.1:ECX).</param>
+    public static IReadOnlyList<JsonObject> Pc(int vcpuCount, bool hasInterruptController, CpuidPolicy cpuid)
     {
+        const int X2ApicBit = 21, TscDeadlineBit = 24;
+        uint features = cpuid.Query(1, 0).Ecx;
         List<JsonObject> specs = [];
         if (!hasInterruptController)
         {
             for (int i = 0; i < vcpuCount; i++)
-                specs.Add(new JsonObject { ["model"] = "virtps.localapic/lapic", ["name"] = $"lapic{i}", ["vcpu"] = i });
+            {
+                JsonObject spec = Spec("virtps.localapic/lapic", $"lapic{i}");
+                spec["vcpu"] = i;
+                spec["x2apic"] = (features >> X2ApicBit & 1) != 0;
+                spec["tscDeadline"] = (features >> TscDeadlineBit & 1) != 0;
+                specs.Add(spec);
+            }
+
             specs.Add(Spec("virtps.pic/8259a", "pic"));
             specs.Add(Spec("virtps.ioapic/ioapic", "ioapic"));
         }
