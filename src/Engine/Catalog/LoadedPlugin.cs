@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Runtime.Loader;
 using McMaster.NETCore.Plugins;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Devices;
@@ -73,10 +74,24 @@ internal sealed class LoadedPlugin
     {
         PluginLoader loader = PluginLoader.CreateFromAssemblyFile(path, config =>
         {
-            foreach (string name in s_sharedNames)
+            foreach (string name in s_sharedNames.Where(IsInHost))
                 config.SharedAssemblies.Add(new AssemblyName(name));
         });
         return loader.LoadDefaultAssembly();
+    }
+
+    // The loader wants every shared assembly to be there; a host without the emulation lets its users bring their own.
+    private static bool IsInHost(string name)
+    {
+        try
+        {
+            AssemblyLoadContext.Default.LoadFromAssemblyName(new AssemblyName(name));
+            return true;
+        }
+        catch (FileNotFoundException)
+        {
+            return false;
+        }
     }
 
     private static IPlugin CreateEntry(DiscoveredPlugin plugin, Assembly assembly)

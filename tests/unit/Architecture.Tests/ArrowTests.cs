@@ -7,7 +7,7 @@ public class ArrowTests
     {
         ["VirtPS.X86"] = ([], []),
         ["VirtPS.Sdk"] = (["VirtPS.X86"], []),
-        ["VirtPS.Client"] = (["VirtPS.Sdk"], ["StreamJsonRpc", "Newtonsoft.Json"]),
+        ["VirtPS.Client"] = (["VirtPS.Sdk"], ["StreamJsonRpc", "Newtonsoft.Json", "SharpCompress"]),
         ["VirtPS.Sdk.Testing"] = (["VirtPS.Sdk"], []),
         ["VirtPS.Engine"] = (["VirtPS.Sdk"], ["McMaster.NETCore.Plugins", "Newtonsoft.Json", "SharpCompress", "K4os.Compression.LZ4"]),
         ["VirtPS.Emulation"] = (["VirtPS.Sdk", "VirtPS.X86"], ["Iced"]),
