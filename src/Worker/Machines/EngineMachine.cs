@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtPS.Engine;
+using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Rings;
 
@@ -8,8 +9,7 @@ namespace VirtPS.Worker.Machines;
 /// <summary>The engine's machine as the worker drives it.</summary>
 internal sealed class EngineMachine(Machine machine) : IWorkerMachine
 {
-    private readonly Lazy<IReadOnlyList<JsonObject>> _platform = new(() =>
-        [.. PlatformLayout.Pc(machine.VcpuCount, machine.Capabilities.HasInterruptController).Where(d => machine.DeviceNames.Contains((string?)d["name"] ?? ""))]);
+    private readonly Lazy<IReadOnlyList<JsonObject>> _platform = new(() => DescribePlatform(machine));
 
     public string Tier => machine.Tier;
 
@@ -55,6 +55,14 @@ internal sealed class EngineMachine(Machine machine) : IWorkerMachine
     public int ReadLinear(int vcpu, ulong address, Span<byte> destination) => machine.TryReadLinear(vcpu, address, destination, out int read) ? read : 0;
 
     public void Dispose() => machine.Dispose();
+
+    /// <summary>The layout's specs, of those devices that the machine really has.</summary>
+    private static IReadOnlyList<JsonObject> DescribePlatform(Machine machine)
+    {
+        CpuidPolicy cpuid = machine.Strategy.CreateCpuidPolicy(machine.VcpuCount, machine.Configuration.StrategyOptions);
+        IReadOnlyList<string> names = machine.DeviceNames;
+        return [.. PlatformLayout.Pc(machine.VcpuCount, machine.Capabilities.HasInterruptController, cpuid).Where(d => names.Contains((string?)d["name"] ?? ""))];
+    }
 
     private static async Task<MachineEnd> CompleteAsync(Machine machine)
     {
