@@ -47,6 +47,12 @@ public sealed unsafe partial class SoftVcpu
                 continue;
             }
 
+            if (DebugTrapWaits)
+            {
+                DeliverDebugTrap(singleStep: false);
+                continue;
+            }
+
             if (_arena!.IsFull)
                 FlushCode();
             bool enabled = (S->Rflags & Rflags.IF) != 0;

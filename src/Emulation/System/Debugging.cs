@@ -18,6 +18,9 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>DR6 bits of traps met by the running instruction, delivered after it.</summary>
     private ulong _debugTraps;
 
+    /// <summary>The running instruction began with TF set and has cleared it on its way to a handler: no single-step trap follows it.</summary>
+    private bool _stepDropped;
+
     /// <summary>R/W field of DR7.</summary>
     private enum BreakOn
     {
@@ -36,6 +39,9 @@ public sealed unsafe partial class SoftVcpu
         DebugActive = active;
         ModeChanged();
     }
+
+    /// <summary>A task switch asked for a trap before the new task's first instruction.</summary>
+    private bool DebugTrapWaits => DebugActive && _debugTraps != 0 && S->InterruptShadow != InterruptShadow.MovSs;
 
     private void RequestDebugTrap(ulong dr6)
     {
@@ -67,7 +73,8 @@ public sealed unsafe partial class SoftVcpu
     {
         if (S->InterruptShadow == InterruptShadow.MovSs)
             return true;
-        ulong bits = _debugTraps | (singleStep ? Dr6SingleStep : 0);
+        ulong bits = _debugTraps | (singleStep && !_stepDropped ? Dr6SingleStep : 0);
+        _stepDropped = false;
         if (bits == 0)
             return true;
         _debugTraps = 0;

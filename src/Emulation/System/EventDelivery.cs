@@ -103,7 +103,15 @@ public sealed unsafe partial class SoftVcpu
     }
 
     /// <summary>INT n, INT3, INTO and INT1 from their handlers: a fault on the way is recorded and is the instruction's.</summary>
-    internal bool DeliverSoftware(byte vector, EventKind kind, ulong next) => TryDeliver(new GuestEvent(vector, kind, false, 0), next);
+    internal bool DeliverSoftware(byte vector, EventKind kind, ulong next)
+    {
+        bool stepping = (S->Rflags & Rflags.TF) != 0;
+        if (!TryDeliver(new GuestEvent(vector, kind, false, 0), next))
+            return false;
+        // SDM Vol. 3B §17.3.1.4: INT n clears TF, and with it its own single-step trap.
+        _stepDropped = stepping;
+        return true;
+    }
 
     /// <summary>One attempt. Nothing but memory below the stack pointer has changed when it fails.</summary>
     private bool TryDeliver(in GuestEvent e, ulong returnRip)

@@ -40,6 +40,7 @@ public sealed unsafe partial class SoftVcpu
             S->CS = Flat(selector, FlatCode32, 0);
         }
 
+        _stepDropped = (flags & Rflags.TF) != 0 && (S->Rflags & Rflags.TF) == 0;
         S->SS = Flat(selector + 8, FlatData, 0);
         S->Cpl = 0;
         ModeChanged();
