@@ -47,7 +47,7 @@ public static class PcLayout
     /// <summary>SLP_TYPa of S5: what the DSDT's \_S5 package must say.</summary>
     public const byte SleepTypeS5 = 5;
 
-    /// <summary>FADT RESET_REG (system I/O, 8 bits) and RESET_VALUE.</summary>
+    /// <summary>FADT RESET_REG (system I/O, 8 bits) and RESET_VALUE; the register is the PCI host bridge's, between its configuration ports.</summary>
     public const ushort ResetPort = 0xCF9;
 
     public const byte ResetValue = 6;
