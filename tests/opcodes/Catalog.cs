@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics.X86;
 using Iced.Intel;
 using VirtPS.Emulation;
 
@@ -9,14 +10,15 @@ internal sealed class Catalog
     private readonly List<Code> _codes = [];
     private readonly SortedDictionary<string, List<Code>> _left = new(StringComparer.Ordinal);
 
-    public Catalog()
+    /// <param name="bits">64, or 32 for compatibility mode.</param>
+    public Catalog(int bits)
     {
         foreach (Code code in Enum.GetValues<Code>())
         {
             OpCodeInfo info = code.ToOpCode();
             if (!info.IsInstruction || !HandlerTable.Implements(code))
                 continue;
-            string? reason = WhyNot(code, info);
+            string? reason = WhyNot(code, info, bits);
             if (reason == null)
                 _codes.Add(code);
             else if (_left.TryGetValue(reason, out List<Code>? list))
@@ -41,10 +43,12 @@ internal sealed class Catalog
         list.Add(code);
     }
 
-    private static string? WhyNot(Code code, OpCodeInfo info)
+    private static string? WhyNot(Code code, OpCodeInfo info, int bits)
     {
-        if (!info.Mode64)
-            return "not encodable in a 64-bit process";
+        if (bits == 64 ? !info.Mode64 : !info.Mode32)
+            return $"not encodable in {bits}-bit mode";
+        if (info.DecoderOption != DecoderOptions.None)
+            return "another vendor's or a forgotten encoding, which the decoder never yields";
         if (!info.Cpl3)
             return "privileged";
         if (info.Fwait)
@@ -56,18 +60,21 @@ internal sealed class Catalog
         {
             if (feature is CpuidFeature.FSGSBASE)
                 return "would change the bases that the process's threads use";
-            if (feature is CpuidFeature.CYRIX_FPU or CpuidFeature.D3NOW or CpuidFeature.CYRIX_D3NOW)
+            if (feature is CpuidFeature.KNC or CpuidFeature.CYRIX_FPU or CpuidFeature.D3NOW or CpuidFeature.CYRIX_D3NOW)
                 return "not a feature of the modelled processor";
         }
 
+        string? host = HostLacks(code);
+        if (host != null)
+            return host;
         if (code.IsJmpFar() || code.IsCallFar() || code.IsJmpFarIndirect() || code.IsCallFarIndirect())
             return "enters the operating system or changes segments";
         if (code is Code.Bswap_r16)
             return "result undefined";
-        if (code is Code.Mov_Sreg_rm16 or Code.Mov_Sreg_r32m16 or Code.Mov_Sreg_r64m16 or Code.Popw_FS or Code.Popq_FS or Code.Popw_GS or Code.Popq_GS)
+        if (code is Code.Popw_ES or Code.Popd_ES or Code.Popw_SS or Code.Popd_SS or Code.Popw_DS or Code.Popd_DS or Code.Popd_FS or Code.Popd_GS or Code.Mov_Sreg_rm16 or Code.Mov_Sreg_r32m16 or Code.Mov_Sreg_r64m16 or Code.Popw_FS or Code.Popq_FS or Code.Popw_GS or Code.Popq_GS)
             return "loads a segment register of the process";
         if (IsBranch(info) && (info.OperandSize == 16 || code.ToString().Contains("rm16", StringComparison.Ordinal)))
-            return "16-bit near branches differ between vendors in 64-bit mode";
+            return "16-bit near branches: vendors differ in 64-bit mode, and the code lies above 64 KiB";
         return null;
     }
 
@@ -85,10 +92,42 @@ internal sealed class Catalog
         Mnemonic.Ud0 or Mnemonic.Ud1 or Mnemonic.Ud2 or Mnemonic.Rsm => "always faults",
         Mnemonic.Xsave or Mnemonic.Xsave64 or Mnemonic.Xsaveopt or Mnemonic.Xsaveopt64 or Mnemonic.Xrstor or Mnemonic.Xrstor64
             => "the host has more components and tracks INUSE in its own way (unit tests)",
+        Mnemonic.Bound => "faults unless the bounds fit",
         Mnemonic.Monitor or Mnemonic.Mwait => "waits",
         _ => null,
     };
 
     private static bool IsBranch(OpCodeInfo info) => info.Code.FlowControl() is FlowControl.Call or FlowControl.ConditionalBranch or FlowControl.IndirectBranch
         or FlowControl.IndirectCall or FlowControl.Return or FlowControl.UnconditionalBranch or FlowControl.XbeginXabortXend;
+
+    // Only features that the emulator has of its own matter here; those it borrows are there.
+    private static string? HostLacks(Code code)
+    {
+        (_, int ebx, int ecx, int edx) = X86Base.CpuId(7, 0);
+        foreach (CpuidFeature feature in code.CpuidFeatures())
+        {
+            bool has = feature switch
+            {
+                CpuidFeature.SERIALIZE => Bit(edx, 14),
+                CpuidFeature.MOVDIRI => Bit(ecx, 27),
+                CpuidFeature.MOVDIR64B => Bit(ecx, 28),
+                CpuidFeature.BMI1 => Bmi1.IsSupported,
+                CpuidFeature.BMI2 => Bmi2.IsSupported,
+                CpuidFeature.LZCNT => Lzcnt.IsSupported,
+                CpuidFeature.ADX => Bit(ebx, 19),
+                CpuidFeature.CLFLUSHOPT => Bit(ebx, 23),
+                CpuidFeature.CLWB => Bit(ebx, 24),
+                CpuidFeature.HLE_or_RTM => Bit(ebx, 4) || Bit(ebx, 11),
+                CpuidFeature.MOVBE => Bit(X86Base.CpuId(1, 0).Ecx, 22),
+                CpuidFeature.POPCNT => Popcnt.IsSupported,
+                _ => true,
+            };
+            if (!has)
+                return "the host does not have it";
+        }
+
+        return null;
+    }
+
+    private static bool Bit(int value, int bit) => (value >> bit & 1) != 0;
 }

@@ -10,30 +10,42 @@ internal static unsafe class Comparer
     private static readonly string[] s_gprs = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
     /// <summary>Null when they agree; else what differs, native first.</summary>
-    public static string? Compare(in MachineImage native, in MachineImage guest, ulong undefinedFlags)
+    public static string? Compare(in MachineImage native, in MachineImage guest, ulong undefinedFlags, int bits)
     {
         fixed (MachineImage* n = &native, g = &guest)
         {
             ulong mask = (Rflags.Status | Rflags.DF) & ~undefinedFlags;
             bool same = ((n->Flags ^ g->Flags) & mask) == 0
-                && new ReadOnlySpan<ulong>(n->Gpr, 16).SequenceEqual(new ReadOnlySpan<ulong>(g->Gpr, 16))
+                && SameRegisters(n, g, bits)
                 && SameBytes(n, g, 0, 6) && SameBytes(n, g, 24, 4) && SameBytes(n, g, 32, 384) && SameBytes(n, g, 576, 256);
-            return same ? null : Describe(n, g, mask);
+            return same ? null : Describe(n, g, mask, bits);
         }
+    }
+
+    // In compatibility mode only the lower halves of eight registers can be seen.
+    private static bool SameRegisters(MachineImage* n, MachineImage* g, int bits)
+    {
+        for (int i = 0; i < bits / 4; i++)
+        {
+            if (bits == 64 ? n->Gpr[i] != g->Gpr[i] : (uint)n->Gpr[i] != (uint)g->Gpr[i])
+                return false;
+        }
+
+        return true;
     }
 
     // FOP, FIP, FDP (6–23) are left out: vendors differ in when they are updated. MXCSR_MASK and the header are the host's.
     private static bool SameBytes(MachineImage* n, MachineImage* g, int offset, int length) =>
         new ReadOnlySpan<byte>(n->Xsave + offset, length).SequenceEqual(new ReadOnlySpan<byte>(g->Xsave + offset, length));
 
-    private static string Describe(MachineImage* n, MachineImage* g, ulong mask)
+    private static string Describe(MachineImage* n, MachineImage* g, ulong mask, int bits)
     {
         var text = new StringBuilder();
         if (((n->Flags ^ g->Flags) & mask) != 0)
             text.AppendLine($"    flags {n->Flags & mask:X} {g->Flags & mask:X} (differ in {(n->Flags ^ g->Flags) & mask:X})");
-        for (int i = 0; i < 16; i++)
+        for (int i = 0; i < bits / 4; i++)
         {
-            if (n->Gpr[i] != g->Gpr[i])
+            if (bits == 64 ? n->Gpr[i] != g->Gpr[i] : (uint)n->Gpr[i] != (uint)g->Gpr[i])
                 text.AppendLine($"    {s_gprs[i]} {n->Gpr[i]:X16} {g->Gpr[i]:X16}");
         }
 

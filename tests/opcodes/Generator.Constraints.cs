@@ -11,13 +11,16 @@ internal sealed unsafe partial class Generator
         if (kind == OpCodeOperandKind.seg_rBX_al)
         {
             i.SetOpKind(k, OpKind.Memory);
-            (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (Register.RBX, Register.AL, 1);
+            (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (bits == 64 ? Register.RBX : Register.EBX, Register.AL, 1);
             _setUp.Add(Load(Register.RBX, SandboxAddress(256, 1)));
             return true;
         }
 
         bool source = kind == OpCodeOperandKind.seg_rSI;
-        i.SetOpKind(k, source ? OpKind.MemorySegRSI : kind == OpCodeOperandKind.es_rDI ? OpKind.MemoryESRDI : OpKind.MemorySegRDI);
+        if (bits == 64)
+            i.SetOpKind(k, source ? OpKind.MemorySegRSI : kind == OpCodeOperandKind.es_rDI ? OpKind.MemoryESRDI : OpKind.MemorySegRDI);
+        else
+            i.SetOpKind(k, source ? OpKind.MemorySegESI : kind == OpCodeOperandKind.es_rDI ? OpKind.MemoryESEDI : OpKind.MemorySegEDI);
         // Either direction, up to 32 elements of eight bytes.
         _setUp.Add(Load(source ? Register.RSI : Register.RDI, (ulong)layout.Sandbox + 512 + (ulong)random.Below(3000)));
         if (k == i.OpCount - 1 || i.OpCount == 1 || !source)
@@ -30,6 +33,9 @@ internal sealed unsafe partial class Generator
         // Gathers fault when destination, mask and index are not three registers.
         if (i.IsVsib)
             return Distinct(i.Op0Register.GetNumber(), i.Op2Register.GetNumber(), i.MemoryIndex.GetNumber());
+        // A NOP on Intel's processors, #UD on AMD's.
+        if (i.Code is (Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D) && i.Op0Kind == OpKind.Register)
+            return false;
         switch (i.Mnemonic)
         {
             case Mnemonic.Cvtpi2ps when i.Op1Kind == OpKind.Memory:
@@ -41,6 +47,10 @@ internal sealed unsafe partial class Generator
                 return ConstrainBitTest(ref i);
             case Mnemonic.Shld or Mnemonic.Shrd:
                 return ConstrainDoubleShift(ref i);
+            case Mnemonic.Aam:
+                // A base of zero is a division by zero.
+                i.Immediate8 |= 1;
+                return true;
             case Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr:
                 SetAbsolute(ref i);
                 RestartSetUp(Poke(_target, 0x1F80u | (uint)(random.Next() & 0xE07F)));
@@ -150,7 +160,7 @@ internal sealed unsafe partial class Generator
             case Mnemonic.Leave:
                 _setUp.Add(Load(Register.RBP, stack));
                 break;
-            case Mnemonic.Popf or Mnemonic.Popfq:
+            case Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq:
                 _setUp.Add(Poke(stack, (uint)FlagsImage()));
                 _setUp.Add(Poke(stack + 4, 0));
                 break;
@@ -169,8 +179,8 @@ internal sealed unsafe partial class Generator
     /// </summary>
     private bool EncodeBranch(Sequence sequence, ref Instruction i)
     {
-        Register counter = Register.RAX + random.Below(4);
-        Instruction filler = Instruction.Create(Code.Lea_r64_m, counter, new MemoryOperand(counter, (sbyte)random.Next() | 1, 1));
+        Register counter = (bits == 64 ? Register.RAX : Register.EAX) + random.Below(4);
+        Instruction filler = Instruction.Create(bits == 64 ? Code.Lea_r64_m : Code.Lea_r32_m, counter, new MemoryOperand(counter, (sbyte)random.Next() | 1, 1));
         int at = sequence.Length;
         if (!EmitBranch(sequence, ref i, sequence.Address) || !sequence.TryEmit(filler))
             return false;
@@ -184,15 +194,18 @@ internal sealed unsafe partial class Generator
         switch (i.FlowControl)
         {
             case FlowControl.Return:
-                return sequence.TryEmit(Load(Register.RSP, (ulong)layout.StackTop + 2048)) && sequence.TryEmit(Instruction.Create(Code.Pushq_imm32, (int)target))
+                return sequence.TryEmit(Load(Register.RSP, (ulong)layout.StackTop + 2048)) && sequence.TryEmit(Instruction.Create(bits == 64 ? Code.Pushq_imm32 : Code.Pushd_imm32, (int)target))
                     && sequence.TryEmit(i);
             case FlowControl.IndirectBranch or FlowControl.IndirectCall when i.Op0Kind == OpKind.Register:
-                return i.Op0Register != Register.RSP && sequence.TryEmit(Load(i.Op0Register, target)) && sequence.TryEmit(i);
+                return i.Op0Register.GetFullRegister() != Register.RSP && sequence.TryEmit(Load(i.Op0Register, target)) && sequence.TryEmit(i);
             case FlowControl.IndirectBranch or FlowControl.IndirectCall:
                 SetAbsolute(ref i);
                 return sequence.TryEmit(Poke(_target, (uint)target)) && sequence.TryEmit(Poke(_target + 4, 0)) && sequence.TryEmit(i);
             default:
-                i.NearBranch64 = target;
+                if (bits == 64)
+                    i.NearBranch64 = target;
+                else
+                    i.NearBranch32 = (uint)target;
                 return sequence.TryEmit(i);
         }
     }

@@ -23,7 +23,7 @@ internal sealed unsafe partial class Generator
                 return SetImplicitMemory(ref i, k, kind);
             case OpCodeOperandKind.br16_1 or OpCodeOperandKind.br32_1 or OpCodeOperandKind.br64_1 or OpCodeOperandKind.br16_2 or OpCodeOperandKind.br32_4
                 or OpCodeOperandKind.br64_4:
-                i.SetOpKind(k, OpKind.NearBranch64);
+                i.SetOpKind(k, bits == 64 ? OpKind.NearBranch64 : OpKind.NearBranch32);
                 return true;
             default:
                 Register register = PickRegister(kind);
@@ -40,17 +40,17 @@ internal sealed unsafe partial class Generator
 
     private Register PickRegister(OpCodeOperandKind kind) => kind switch
     {
-        OpCodeOperandKind.r8_reg or OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r8_opcode => random.OneIn(4) ? Register.AH + random.Below(4) : Byte(random.Below(16)),
-        OpCodeOperandKind.r16_reg or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_opcode or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r16_reg_mem => Register.AX + random.Below(16),
+        OpCodeOperandKind.r8_reg or OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r8_opcode => random.OneIn(4) ? Register.AH + random.Below(4) : Byte(random.Below(bits == 64 ? 16 : 4)),
+        OpCodeOperandKind.r16_reg or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r16_opcode or OpCodeOperandKind.r16_rm or OpCodeOperandKind.r16_reg_mem => Register.AX + random.Below(_registers),
         OpCodeOperandKind.r32_reg or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r32_opcode or OpCodeOperandKind.r32_rm or OpCodeOperandKind.r32_vvvv
-            or OpCodeOperandKind.r32_reg_mem => Register.EAX + random.Below(16),
+            or OpCodeOperandKind.r32_reg_mem => Register.EAX + random.Below(_registers),
         OpCodeOperandKind.r64_reg or OpCodeOperandKind.r64_or_mem or OpCodeOperandKind.r64_opcode or OpCodeOperandKind.r64_rm or OpCodeOperandKind.r64_vvvv
-            or OpCodeOperandKind.r64_reg_mem => Register.RAX + random.Below(16),
+            or OpCodeOperandKind.r64_reg_mem => Register.RAX + random.Below(_registers),
         OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_rm => Register.MM0 + random.Below(8),
         OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_rm or OpCodeOperandKind.xmm_vvvv or OpCodeOperandKind.xmm_is4
-            or OpCodeOperandKind.xmm_is5 => Register.XMM0 + random.Below(16),
+            or OpCodeOperandKind.xmm_is5 => Register.XMM0 + random.Below(_registers),
         OpCodeOperandKind.ymm_reg or OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.ymm_rm or OpCodeOperandKind.ymm_vvvv or OpCodeOperandKind.ymm_is4
-            or OpCodeOperandKind.ymm_is5 => Register.YMM0 + random.Below(16),
+            or OpCodeOperandKind.ymm_is5 => Register.YMM0 + random.Below(_registers),
         OpCodeOperandKind.seg_reg => Register.ES + random.Below(6),
         OpCodeOperandKind.es => Register.ES,
         OpCodeOperandKind.cs => Register.CS,
@@ -128,13 +128,13 @@ internal sealed unsafe partial class Generator
         _target = SandboxAddress(size, Alignment(i, size));
         if (offset)
         {
-            (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, 8);
+            (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, bits / 8);
             return true;
         }
 
         switch (random.Below(8))
         {
-            case 0:
+            case 0 when bits == 64:
                 (i.MemoryBase, i.MemoryDisplacement64, i.MemoryDisplSize) = (Register.RIP, _target, 8);
                 return true;
             case 1:
@@ -157,20 +157,20 @@ internal sealed unsafe partial class Generator
     private void SetAbsolute(ref Instruction i)
     {
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (Register.None, Register.None, 1);
-        (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, random.OneIn(4) ? 4 : 8);
+        (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, bits == 32 || random.OneIn(4) ? 4 : 8);
     }
 
     /// <summary>[base + index * scale + disp] in 64 or 32 bits; set-up loads the registers so that it names the target.</summary>
     private void SetBaseIndex(ref Instruction i)
     {
-        bool narrow = random.OneIn(8), hasIndex = random.OneIn(2), hasBase = !hasIndex || !random.OneIn(4);
+        bool narrow = bits == 32 || random.OneIn(8), hasIndex = random.OneIn(2), hasBase = !hasIndex || !random.OneIn(4);
         Register first = narrow ? Register.EAX : Register.RAX;
-        Register @base = hasBase ? first + random.Below(16) : Register.None;
+        Register @base = hasBase ? first + random.Below(_registers) : Register.None;
         Register index = Register.None;
         if (hasIndex)
         {
             do
-                index = first + random.Below(16);
+                index = first + random.Below(_registers);
             while (index == @base || index.GetFullRegister() == Register.RSP);
         }
 
@@ -206,17 +206,17 @@ internal sealed unsafe partial class Generator
     private bool SetVsib(ref Instruction i, int k, Register file, bool quad)
     {
         i.SetOpKind(k, OpKind.Memory);
-        int number = random.Below(16);
-        Register @base = Register.RAX + random.Below(16);
-        if (@base == Register.RSP)
+        int number = random.Below(_registers);
+        Register @base = (bits == 64 ? Register.RAX : Register.EAX) + random.Below(_registers);
+        if (@base.GetFullRegister() == Register.RSP)
             return false;
         _target = (ulong)layout.Sandbox + 2048;
         sbyte displacement = (sbyte)random.Next();
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (@base, file + number, 1 << random.Below(4));
-        (i.MemoryDisplacement64, i.MemoryDisplSize) = ((ulong)displacement, 1);
+        (i.MemoryDisplacement64, i.MemoryDisplSize) = (bits == 64 ? (ulong)displacement : (uint)displacement, 1);
         ulong table = (ulong)layout.Table + (quad ? 2048u : 0u) + (ulong)(random.Below(200) * 8);
         _setUp.Add(Load(@base, _target - (ulong)(long)displacement));
-        _setUp.Add(Instruction.Create(Code.VEX_Vmovdqu_ymm_ymmm256, Register.YMM0 + number, new MemoryOperand(Register.RIP, (long)table, 8)));
+        _setUp.Add(Instruction.Create(Code.VEX_Vmovdqu_ymm_ymmm256, Register.YMM0 + number, Absolute(table)));
         return true;
     }
 

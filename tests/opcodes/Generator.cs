@@ -7,8 +7,10 @@ namespace VirtPS.Opcodes;
 /// Makes random instances of instruction forms that cannot fault natively: addresses lie in the sandbox, divisors fit, stack pointers are valid. What an
 /// instance needs is set up by ordinary instructions before it, which both sides execute.
 /// </summary>
-internal sealed unsafe partial class Generator(Layout layout, XorShift random)
+internal sealed unsafe partial class Generator(Layout layout, XorShift random, int bits)
 {
+    private readonly int _registers = bits == 64 ? 16 : 8;
+
     private readonly InstructionInfoFactory _facts = new();
     private readonly List<Instruction> _setUp = [];
 
@@ -102,8 +104,8 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
         switch (i.Mnemonic)
         {
             case Mnemonic.Fxsave or Mnemonic.Fxsave64:
-                // FIP, FDP and MXCSR_MASK; the reserved part is nobody's.
-                sequence.Ignored.Add((_target + 8, 16));
+                // FOP, FIP, FDP and MXCSR_MASK; the reserved part is nobody's.
+                sequence.Ignored.Add((_target + 6, 18));
                 sequence.Ignored.Add((_target + 28, 4));
                 sequence.Ignored.Add((_target + 416, 96));
                 sequence.Closed = true;
@@ -116,13 +118,14 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random)
         }
     }
 
-    /// <summary>MOV r64, imm64.</summary>
-    private static Instruction Load(Register register, ulong value) => Instruction.Create(Code.Mov_r64_imm64, register.GetFullRegister(), value);
+    /// <summary>MOV of a constant to the whole register of the mode.</summary>
+    private Instruction Load(Register register, ulong value) => bits == 64 ? Instruction.Create(Code.Mov_r64_imm64, register.GetFullRegister(), value)
+        : Instruction.Create(Code.Mov_r32_imm32, register.GetFullRegister32(), (uint)value);
 
     /// <summary>MOV m, imm32 to a fixed address.</summary>
-    private static Instruction Poke(ulong address, uint value) => Instruction.Create(Code.Mov_rm32_imm32, Absolute(address), value);
+    private Instruction Poke(ulong address, uint value) => Instruction.Create(Code.Mov_rm32_imm32, Absolute(address), value);
 
-    private static MemoryOperand Absolute(ulong address) => new(Register.None, Register.None, 1, (long)address, 8, false, Register.None);
+    private MemoryOperand Absolute(ulong address) => new(Register.None, Register.None, 1, (long)address, bits / 8, false, Register.None);
 
     private ulong StackAddress() => (ulong)layout.StackTop + 2048 + (ulong)(random.Below(32) * (random.OneIn(4) ? 1 : 8));
 

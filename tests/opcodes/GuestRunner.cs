@@ -66,13 +66,14 @@ internal sealed unsafe class GuestRunner : IDisposable
     public SoftVcpu Vcpu => _vcpu;
 
     /// <summary>Runs <paramref name="code"/> and leaves the state in <paramref name="output"/>; null, or why it did not get to its end.</summary>
-    public string? Run(ReadOnlySpan<byte> code, in MachineImage input, out MachineImage output)
+    public string? Run(ReadOnlySpan<byte> code, int bits, in MachineImage input, out MachineImage output)
     {
         byte* at = Guest(_layout.Code);
         code.CopyTo(new Span<byte>(at, Layout.CodePages * Layout.Page));
         // VMCALL asks the host, which asks for an exit: the only way out that needs no IDT.
         new ReadOnlySpan<byte>([0x0F, 0x01, 0xC1]).CopyTo(new Span<byte>(at + code.Length, 3));
         _partition.InvalidateCode(_slot, (ulong)(at - _slot.Address), (ulong)(code.Length + 3));
+        SetSegments(bits);
         Load(input);
         ulong end = (ulong)_layout.Code + (ulong)code.Length;
         VcpuExit exit = _vcpu.Run();
@@ -156,7 +157,18 @@ internal sealed unsafe class GuestRunner : IDisposable
         *(ulong*)(_slot.Address + table + (linear >> 12 & 0x1FF) * 8) = gpa | Bits | user;
     }
 
-    // Selectors are those of a 64-bit Linux process, so that instructions that read them agree.
+    // Selectors are those of a 64-bit Linux process, so that instructions that read them agree; in compatibility mode DS and ES are loaded.
+    private void SetSegments(int bits)
+    {
+        VcpuState* s = _vcpu.State;
+        SegmentRegister data = new(0x2B, 0, uint.MaxValue, 0xF3 | SegmentRegister.DB | SegmentRegister.G), none = new(0, 0, 0, SegmentRegister.Unusable);
+        s->CS = bits == 64 ? new SegmentRegister(0x33, 0, uint.MaxValue, 0xFB | SegmentRegister.L | SegmentRegister.G)
+            : new SegmentRegister(0x23, 0, uint.MaxValue, 0xFB | SegmentRegister.DB | SegmentRegister.G);
+        s->SS = data;
+        s->DS = s->ES = bits == 64 ? none : data;
+        s->FS = s->GS = none;
+    }
+
     private void EnterLongMode(ulong root)
     {
         VcpuState* s = _vcpu.State;
@@ -165,9 +177,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         s->Cr4 = Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE;
         s->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx;
         s->Efer = Efer.LME | Efer.LMA | Efer.SCE | Efer.NXE;
-        s->CS = new SegmentRegister(0x33, 0, uint.MaxValue, 0xFB | SegmentRegister.L | SegmentRegister.G);
-        s->SS = new SegmentRegister(0x2B, 0, uint.MaxValue, 0xF3 | SegmentRegister.DB | SegmentRegister.G);
-        s->DS = s->ES = s->FS = s->GS = new SegmentRegister(0, 0, 0, SegmentRegister.Unusable);
+        SetSegments(64);
         s->Cpl = 3;
         s->Gdtr = new DescriptorTable(SystemLinear, 0xF);
         s->Idtr = new DescriptorTable(SystemLinear + IdtOffset, 0xFFF);

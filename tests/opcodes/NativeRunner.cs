@@ -5,10 +5,13 @@ namespace VirtPS.Opcodes;
 /// <summary>Runs a sequence on the host CPU: entry code loads the whole state, the sequence jumps to exit code that stores it.</summary>
 internal sealed unsafe class NativeRunner
 {
-    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032;
+    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000;
+
+    /// <summary>Selectors of a Linux process: 32-bit code, 64-bit code, data.</summary>
+    private const ushort Code32 = 0x23, Code64 = 0x33, Data = 0x2B;
     private static readonly Register[] s_calleeSaved = [Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15];
     private readonly Layout _layout;
-    private readonly byte* _exit;
+    private readonly byte* _entry64, _entry32, _exit64, _exit32;
     private int _at;
 
     public NativeRunner(Layout layout)
@@ -17,33 +20,36 @@ internal sealed unsafe class NativeRunner
         *(uint*)(layout.Stubs + DefaultMxcsrOffset) = 0x1F80;
         // The two stubs have the last page of their area; state images are before it.
         _at = 2 * Layout.Page;
-        EmitEntry();
-        _exit = layout.Stubs + _at;
-        EmitExit();
+        _entry64 = Here;
+        EmitEntry64();
+        _entry32 = Here;
+        EmitEntry32();
+        _exit64 = Here;
+        EmitExit64();
+        _exit32 = Here;
+        EmitExit32();
     }
+
+    private byte* Here => _layout.Stubs + _at;
 
     public MachineImage* Input => (MachineImage*)(_layout.Stubs + InOffset);
 
     public MachineImage* Output => (MachineImage*)(_layout.Stubs + OutOffset);
 
     /// <summary>Puts the code in place, followed by the way out, and runs it.</summary>
-    public void Run(ReadOnlySpan<byte> code)
+    public void Run(ReadOnlySpan<byte> code, int bits)
     {
         code.CopyTo(new Span<byte>(_layout.Code, Layout.CodePages * Layout.Page));
         byte* end = _layout.Code + code.Length;
         *end = 0xE9;
-        *(int*)(end + 1) = (int)(_exit - (end + 5));
+        *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
         // SAFETY: the sequence was generated so that it cannot fault, writes only to the sandbox and the stack page, and ends at the jump.
-        ((delegate* unmanaged<void>)(_layout.Stubs + 2 * Layout.Page))();
+        ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
     }
 
-    private void EmitEntry()
+    private void EmitEntry64()
     {
-        foreach (Register r in s_calleeSaved)
-            Emit(Instruction.Create(Code.Push_r64, r));
-        Emit(Instruction.Create(Code.Mov_rm64_r64, Rip(SavedRspOffset), Register.RSP));
-        EmitMask();
-        Emit(Instruction.Create(Code.Xrstor64_mem, Rip(InOffset + MachineImage.XsaveOffset)));
+        EmitSave();
         Emit(Instruction.Create(Code.Push_rm64, Rip(InOffset + MachineImage.FlagsOffset)));
         Emit(Instruction.Create(Code.Popfq));
         for (int i = 0; i < 16; i++)
@@ -51,13 +57,66 @@ internal sealed unsafe class NativeRunner
         Emit(Instruction.CreateBranch(Code.Jmp_rel32_64, (ulong)_layout.Code));
     }
 
-    private void EmitExit()
+    private void EmitSave()
+    {
+        foreach (Register r in s_calleeSaved)
+            Emit(Instruction.Create(Code.Push_r64, r));
+        Emit(Instruction.Create(Code.Mov_rm64_r64, Rip(SavedRspOffset), Register.RSP));
+        EmitMask();
+        Emit(Instruction.Create(Code.Xrstor64_mem, Rip(InOffset + MachineImage.XsaveOffset)));
+    }
+
+    // A far return takes the thread into compatibility mode, whose data segments a 64-bit process has not loaded.
+    private void EmitEntry32()
+    {
+        EmitSave();
+        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.ESP, (int)(_layout.Stubs + LowStackOffset)));
+        Emit(Instruction.Create(Code.Pushq_imm32, (int)Code32));
+        int patch = _at + 1;
+        Emit(Instruction.Create(Code.Pushq_imm32, int.MaxValue));
+        Emit(Instruction.Create(Code.Retfq));
+        *(int*)(_layout.Stubs + patch) = (int)Here;
+        LoadDataSegments(Data, 32);
+        Emit(Instruction.Create(Code.Push_rm32, At(InOffset + MachineImage.FlagsOffset)), 32);
+        Emit(Instruction.Create(Code.Popfd), 32);
+        for (int i = 0; i < 8; i++)
+            Emit(Instruction.Create(Code.Mov_r32_rm32, Register.EAX + i, At(InOffset + MachineImage.GprOffset + 8 * i)), 32);
+        Emit(Instruction.CreateBranch(Code.Jmp_rel32_32, (ulong)_layout.Code), 32);
+    }
+
+    private void LoadDataSegments(int selector, int bits)
+    {
+        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.EAX, selector), bits);
+        Emit(Instruction.Create(Code.Mov_Sreg_r32m16, Register.DS, Register.EAX), bits);
+        Emit(Instruction.Create(Code.Mov_Sreg_r32m16, Register.ES, Register.EAX), bits);
+    }
+
+    private void EmitExit64()
     {
         for (int i = 0; i < 16; i++)
             Emit(Instruction.Create(Code.Mov_rm64_r64, Rip(OutOffset + MachineImage.GprOffset + 8 * i), Register.RAX + i));
         Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSP, Rip(SavedRspOffset)));
         Emit(Instruction.Create(Code.Pushfq));
         Emit(Instruction.Create(Code.Pop_rm64, Rip(OutOffset + MachineImage.FlagsOffset)));
+        EmitRestore();
+    }
+
+    private void EmitExit32()
+    {
+        for (int i = 0; i < 8; i++)
+            Emit(Instruction.Create(Code.Mov_rm32_r32, At(OutOffset + MachineImage.GprOffset + 8 * i), Register.EAX + i), 32);
+        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.ESP, (int)(_layout.Stubs + LowStackOffset)), 32);
+        Emit(Instruction.Create(Code.Pushfd), 32);
+        Emit(Instruction.Create(Code.Pop_rm32, At(OutOffset + MachineImage.FlagsOffset)), 32);
+        const int FarJumpLength = 7;
+        Emit(Instruction.CreateBranch(Code.Jmp_ptr1632, Code64, (uint)(Here + FarJumpLength)), 32);
+        LoadDataSegments(0, 64);
+        Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSP, Rip(SavedRspOffset)));
+        EmitRestore();
+    }
+
+    private void EmitRestore()
+    {
         Emit(Instruction.Create(Code.Cld));
         EmitMask();
         Emit(Instruction.Create(Code.Xsave64_mem, Rip(OutOffset + MachineImage.XsaveOffset)));
@@ -77,10 +136,12 @@ internal sealed unsafe class NativeRunner
 
     private MemoryOperand Rip(int offset) => new(Register.RIP, (long)(_layout.Stubs + offset), 8);
 
-    private void Emit(in Instruction instruction)
+    private MemoryOperand At(int offset) => new(Register.None, Register.None, 1, (long)(_layout.Stubs + offset), 4, false, Register.None);
+
+    private void Emit(in Instruction instruction, int bits = 64)
     {
         var writer = new PointerWriter(_layout.Stubs + _at);
-        _at += (int)Encoder.Create(64, writer).Encode(instruction, (ulong)(_layout.Stubs + _at));
+        _at += (int)Encoder.Create(bits, writer).Encode(instruction, (ulong)(_layout.Stubs + _at));
     }
 
     private sealed class PointerWriter(byte* to) : CodeWriter

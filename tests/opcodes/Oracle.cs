@@ -15,16 +15,18 @@ internal sealed unsafe class Oracle : IDisposable
     private readonly byte[] _sandboxBefore = new byte[Layout.Page], _stackBefore = new byte[Layout.Page];
     private Code[] _integer, _all;
     private readonly TextWriter _out;
+    private readonly int _bits;
 
-    public Oracle(ulong seed, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
+    public Oracle(ulong seed, int bits, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
     {
+        _bits = bits;
         _catalog = catalog;
         _out = output;
         _random = new XorShift(seed);
-        _generator = new Generator(_layout, _random);
+        _generator = new Generator(_layout, _random, bits);
         _native = new NativeRunner(_layout);
         _guest = new GuestRunner(_layout);
-        _sequence = new Sequence((ulong)_layout.Code);
+        _sequence = new Sequence((ulong)_layout.Code, bits);
         _all = [.. codes];
         _integer = [.. codes.Where(c => c.CpuidFeatures()[0] is CpuidFeature.INTEL8086 or CpuidFeature.INTEL186 or CpuidFeature.INTEL386 or CpuidFeature.INTEL486
             or CpuidFeature.X64 or CpuidFeature.CMOV or CpuidFeature.BMI1 or CpuidFeature.BMI2)];
@@ -103,18 +105,18 @@ internal sealed unsafe class Oracle : IDisposable
         Sequence.Step last = _sequence.Steps[steps - 1];
         ReadOnlySpan<byte> code = _sequence.Code(last.End);
         *_native.Input = input;
-        _native.Run(code);
+        _native.Run(code, _bits);
         if (Trace)
         {
             _out.WriteLine("  native side done");
             _out.Flush();
         }
 
-        string? failure = _guest.Run(code, input, out MachineImage guest);
+        string? failure = _guest.Run(code, _bits, input, out MachineImage guest);
         if (failure != null)
             return $"    guest: {failure}\n";
         IReadOnlyList<(ulong, int)> ignored = steps == _sequence.Steps.Count ? _sequence.Ignored : [];
-        return Comparer.Compare(*_native.Output, guest, last.UndefinedFlags)
+        return Comparer.Compare(*_native.Output, guest, last.UndefinedFlags, _bits)
             ?? Comparer.ComparePage("sandbox", _layout.Sandbox, _guest.Guest(_layout.Sandbox), ignored)
             ?? Comparer.ComparePage("stack", _layout.StackTop, _guest.Guest(_layout.StackTop), ignored);
     }

@@ -14,7 +14,7 @@ if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Arch
 long count = 1_000_000;
 ulong seed = 1;
 string? filter = null;
-int steps = 6, maximum = 20;
+int steps = 6, maximum = 20, bits = 0;
 bool list = false, trace = false;
 for (int i = 0; i < args.Length; i++)
 {
@@ -26,35 +26,49 @@ for (int i = 0; i < args.Length; i++)
         case "--code": filter = Value(); break;
         case "--steps": steps = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--max-differences": maximum = int.Parse(Value(), CultureInfo.InvariantCulture); break;
+        case "--bits": bits = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--list": list = true; break;
         case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--steps N] [--max-differences N] [--list] [--trace]");
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--list] [--trace]");
             return 2;
     }
 }
 
-var catalog = new Catalog();
-List<Code> codes = [.. catalog.Codes.Where(c => filter == null || c.ToString().Contains(filter, StringComparison.OrdinalIgnoreCase))];
-if (codes.Count == 0)
+// Three quarters in 64-bit mode, the rest in compatibility mode.
+int[] modes = bits == 0 ? [64, 32] : [bits];
+bool good = true, any = false;
+foreach (int mode in modes)
 {
-    Console.Error.WriteLine($"No instruction form contains '{filter}'.");
-    return 2;
+    var catalog = new Catalog(mode);
+    List<Code> codes = [.. catalog.Codes.Where(c => filter == null || c.ToString().Contains(filter, StringComparison.OrdinalIgnoreCase))];
+    if (codes.Count == 0)
+        continue;
+    any = true;
+    good &= Compare(mode, modes.Length == 1 ? count : mode == 64 ? count - count / 4 : count / 4, catalog, codes);
 }
 
-var clock = Stopwatch.StartNew();
-using var oracle = new Oracle(seed, catalog, codes, Console.Out) { Trace = trace };
-while (oracle.Instructions < count && oracle.Differences < maximum && oracle.CanContinue)
-    oracle.RunOne(steps);
+if (!any)
+    Console.Error.WriteLine($"No instruction form contains '{filter}'.");
+return !any ? 2 : good ? 0 : 1;
 
-Console.WriteLine($"{oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
-if (filter == null)
+bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
+{
+    var clock = Stopwatch.StartNew();
+    using var oracle = new Oracle(seed, mode, catalog, codes, Console.Out) { Trace = trace };
+    while (oracle.Instructions < goal && oracle.Differences < maximum && oracle.CanContinue)
+        oracle.RunOne(steps);
+    Console.WriteLine($"{mode}-bit: {oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
+    if (filter == null)
+        PrintGaps(oracle, catalog);
+    return oracle.Differences == 0;
+}
+
+void PrintGaps(Oracle oracle, Catalog catalog)
 {
     List<Code> unseen = [.. oracle.NeverSeen()];
     if (unseen.Count > 0)
-        Console.WriteLine($"tried without an instance ({unseen.Count}): {string.Join(' ', unseen.Take(list ? int.MaxValue : 20))}");
+        Console.WriteLine($"  tried without an instance ({unseen.Count}): {string.Join(' ', unseen.Take(list ? int.MaxValue : 20))}");
     foreach ((string reason, List<Code> left) in catalog.Left)
-        Console.WriteLine($"not covered, {reason} ({left.Count}): {string.Join(' ', left.Take(list ? int.MaxValue : 8))}{(left.Count > 8 && !list ? " …" : "")}");
+        Console.WriteLine($"  not covered, {reason} ({left.Count}): {string.Join(' ', left.Take(list ? int.MaxValue : 8))}{(left.Count > 8 && !list ? " …" : "")}");
 }
-
-return oracle.Differences == 0 ? 0 : 1;

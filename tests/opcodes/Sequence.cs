@@ -10,10 +10,10 @@ internal sealed unsafe class Sequence
     private readonly Writer _writer = new();
     private readonly List<Step> _steps = [];
 
-    public Sequence(ulong origin)
+    public Sequence(ulong origin, int bits)
     {
         _origin = origin;
-        _encoder = Encoder.Create(64, _writer);
+        _encoder = Encoder.Create(bits, _writer);
     }
 
     /// <summary>An instruction under test with the set-up before it: code up to <paramref name="End"/>, flags undefined from there.</summary>
