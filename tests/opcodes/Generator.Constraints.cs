@@ -200,7 +200,7 @@ internal sealed unsafe partial class Generator
                 return i.Op0Register.GetFullRegister() != Register.RSP && sequence.TryEmit(Load(i.Op0Register, target)) && sequence.TryEmit(i);
             case FlowControl.IndirectBranch or FlowControl.IndirectCall:
                 SetAbsolute(ref i);
-                return sequence.TryEmit(Poke(_target, (uint)target)) && sequence.TryEmit(Poke(_target + 4, 0)) && sequence.TryEmit(i);
+                return sequence.TryEmit(Poke(_target, (uint)target)) && (bits == 32 || sequence.TryEmit(Poke(_target + 4, 0))) && sequence.TryEmit(i);
             default:
                 if (bits == 64)
                     i.NearBranch64 = target;
