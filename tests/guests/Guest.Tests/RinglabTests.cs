@@ -1,0 +1,33 @@
+using System.Text.RegularExpressions;
+using VirtPS.Sdk.Machine;
+
+namespace VirtPS.Guest.Tests;
+
+public class RinglabTests
+{
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(30);
+
+    [Fact]
+    public void UsesAllFourRingsAndPowersOff()
+    {
+        using var guest = new GuestRun(new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "exit" });
+        guest.Machine.PowerOn();
+        Assert.True(guest.WaitForEnd(Limit), guest.ToString());
+        Assert.Contains("RINGLAB-OK rings=0,1,2,3", guest.Output, StringComparison.Ordinal);
+        Assert.Equal(VmState.Off, guest.Machine.State);
+        Assert.Matches(new Regex(@"refused=19 int80=3 syscalls=\d+ ticks=\d\d+ ring3ticks=\d\d+ apicticks=[1-9]\d* pagefaults=4"), guest.Output);
+    }
+
+    [Fact]
+    public void EchoesInputAndEndsOnQ()
+    {
+        using var guest = new GuestRun(new BootConfiguration { Kind = BootKind.Ringlab });
+        guest.Machine.PowerOn();
+        Assert.True(guest.WaitFor("q = power off", Limit), guest.ToString());
+        guest.Send("xyz");
+        Assert.True(guest.WaitFor("xyz", Limit), guest.ToString());
+        guest.Send("q");
+        Assert.True(guest.WaitForEnd(Limit), guest.ToString());
+        Assert.EndsWith("[ring 0] q: power off\r\n", guest.Output, StringComparison.Ordinal);
+    }
+}
