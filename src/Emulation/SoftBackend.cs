@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Rings;
 
@@ -10,7 +11,8 @@ public sealed class SoftBackend : ICpuBackend
 
     public BackendCapabilities Capabilities { get; } = new()
     {
-        MaxVcpus = 32,
+        // Other memory models than x86's have not been taken into account: one vCPU there.
+        MaxVcpus = RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 32 : 1,
         RingFidelity = RingFidelity.Exact,
         Execution = ExecutionKind.Interpreted,
         HostRing = 3,

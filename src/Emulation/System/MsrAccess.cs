@@ -35,9 +35,10 @@ public sealed unsafe partial class SoftVcpu
 
     private bool RefuseMsr(uint msr, bool write, ulong value)
     {
+        // The machine, asked before, has said so to the user; here is where in the guest.
         if ((_reportedMsrs ??= []).Add((msr, write)))
         {
-            Partition.Options.Log.Write(LogLevel.Information, write
+            Partition.Options.Log.Write(LogLevel.Debug, write
                 ? $"vCPU {Index}: WRMSR 0x{msr:X} = 0x{value:X} at RIP 0x{S->Rip:X} is not known: #GP."
                 : $"vCPU {Index}: RDMSR 0x{msr:X} at RIP 0x{S->Rip:X} is not known: #GP.");
         }

@@ -126,6 +126,25 @@ public unsafe class Virtual8086Tests
     }
 
     [Fact]
+    public void PVI_does_the_same_for_ring_3_of_protected_mode()
+    {
+        using var g = new Guest32();
+        g.Start(3, a =>
+        {
+            a.sti();
+            a.pushfd();
+            a.pop(ebx);
+            a.cli();
+            a.ud2();
+        });
+        g.S->Cr4 = Cr4.PVI;
+        g.Commit();
+        Report32 r = g.RunToReport();
+        Assert.Equal((Vector.UD, Rflags.VIF), (r.Vector, g[Gpr.Rbx] & (Rflags.VIF | Rflags.IF)));
+        Assert.Equal(0ul, r.Eflags & (Rflags.VIF | Rflags.IF));
+    }
+
+    [Fact]
     public void VME_STI_with_an_interrupt_pending_is_GP()
     {
         using Guest32 g = Enter(a => a.sti(), Rflags.VIP, Cr4.VME);
