@@ -17,8 +17,6 @@ internal sealed class Controller : IDevice, IPortDevice
 
     private const byte FirmwareCommandByte = CommandByte.Translate | CommandByte.SystemFlag | CommandByte.KeyboardInterrupt;
 
-    private const int MaxAnswers = 16;
-
     // Wiring.
     private readonly IMachineControl? _machine;
     private readonly InterruptLine _irq1, _irq12;
@@ -90,7 +88,7 @@ internal sealed class Controller : IDevice, IPortDevice
                 Answer(b);
                 break;
             case ControllerCommand.WriteAuxiliary:
-                _s.AuxiliaryTimeouts = 1;
+                _s.AuxiliaryTimeout = true;
                 break;
             default:
                 // Sending to the keyboard enables its interface.
@@ -153,11 +151,14 @@ internal sealed class Controller : IDevice, IPortDevice
         Sync();
     }
 
-    /// <summary>Queues an answer of the controller itself. A guest that never reads gets no more than fit.</summary>
+    /// <summary>
+    /// An answer of the controller itself: there is one output register, so it takes the place of an answer that was not read. Keyboard bytes wait for it.
+    /// </summary>
     private void Answer(byte value)
     {
-        if (_s.Answers.Count < MaxAnswers)
-            _s.Answers.Add(value);
+        if (_s.OutputIsAnswer)
+            _s.Status &= unchecked((byte)~(Status.OutputFull | Status.AuxiliaryData | Status.Timeout));
+        _s.Answer = value;
     }
 
     private byte ReadOutputPort() => (byte)(OutputPort.Idle & ~(OutputPort.KeyboardFull | OutputPort.AuxiliaryFull) | OutputPort.NotReset
@@ -180,16 +181,15 @@ internal sealed class Controller : IDevice, IPortDevice
 
     private void FillOutput()
     {
-        if (_s.Answers.Count > 0)
+        _s.OutputIsAnswer = _s.Answer is not null;
+        if (_s.Answer is { } answer)
         {
-            _s.Output = _s.Answers[0];
-            _s.Answers.RemoveAt(0);
+            (_s.Output, _s.Answer) = (answer, null);
             _s.Status |= Status.OutputFull;
         }
-        else if (_s.AuxiliaryTimeouts > 0)
+        else if (_s.AuxiliaryTimeout)
         {
-            _s.AuxiliaryTimeouts--;
-            _s.Output = KeyboardCommand.ResendRequest;
+            (_s.Output, _s.AuxiliaryTimeout) = (KeyboardCommand.ResendRequest, false);
             _s.Status |= Status.OutputFull | Status.AuxiliaryData | Status.Timeout;
         }
         else if ((_s.Ram[0] & CommandByte.DisableKeyboard) == 0 && _keyboard.TryTake(out byte value))
@@ -288,11 +288,14 @@ internal sealed record ControllerState
     /// <summary>Bit 0 of port 0x92 as last written.</summary>
     public bool FastReset { get; set; }
 
-    /// <summary>Time-out reports due for bytes sent to the absent auxiliary device.</summary>
-    public int AuxiliaryTimeouts { get; set; }
+    /// <summary>A time-out report is due for a byte sent to the absent auxiliary device.</summary>
+    public bool AuxiliaryTimeout { get; set; }
 
-    /// <summary>Answers of the controller itself, oldest first.</summary>
-    public List<byte> Answers { get; init; } = [];
+    /// <summary>An answer of the controller that waits for the output buffer.</summary>
+    public byte? Answer { get; set; }
+
+    /// <summary>The output buffer holds, or last held, an answer of the controller.</summary>
+    public bool OutputIsAnswer { get; set; }
 
     /// <summary>Only in saved state; the running device keeps it apart.</summary>
     public KeyboardState? Keyboard { get; set; }
