@@ -36,6 +36,9 @@ internal sealed unsafe partial class Generator
         // A NOP on Intel's processors, #UD on AMD's.
         if (i.Code is (Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D) && i.Op0Kind == OpKind.Register)
             return false;
+        // Two bytes by the manuals; some processors read four, over the end of the sandbox.
+        if (i.Code == Code.Movsxd_r16_rm16 && i.Op1Kind == OpKind.Memory)
+            return false;
         switch (i.Mnemonic)
         {
             case Mnemonic.Cvtpi2ps when i.Op1Kind == OpKind.Memory:
