@@ -23,13 +23,14 @@ internal static unsafe partial class HotForms
         MovsxRM32From8 = 138, MovsxRR64From8 = 139, MovsxRM64From8 = 140, MovzxRR16 = 141, MovzxRM16 = 142, MovsxRR32From16 = 143,
         MovsxRM32From16 = 144, MovsxRR64From16 = 145, MovsxRM64From16 = 146, MovsxdRR = 147, MovsxdRM = 148, Lea64 = 149, Lea32 = 150,
         LeaDisp64 = 151, IncR64 = 152, IncM64 = 153, DecR64 = 154, DecM64 = 155, NegR64 = 156, NotR64 = 157, ShlRI64 = 158, ShrRI64 = 159,
-        SarRI64 = 160, ImulRR64 = 161, ImulRM64 = 162, ImulRI64 = 163, XchgRR64 = 164, BtRI64 = 165, BtRR64 = 166, CmovRR64 = 167, CmovRM64 = 168,
-        IncR32 = 169, IncM32 = 170, DecR32 = 171, DecM32 = 172, NegR32 = 173, NotR32 = 174, ShlRI32 = 175, ShrRI32 = 176, SarRI32 = 177,
-        ImulRR32 = 178, ImulRM32 = 179, ImulRI32 = 180, XchgRR32 = 181, BtRI32 = 182, BtRR32 = 183, CmovRR32 = 184, CmovRM32 = 185, SetccR = 186,
-        BswapR32 = 187, BswapR64 = 188, Cdqe = 189, Cqo = 190, Cdq = 191, Nop = 192, PushR = 193, PushI = 194, PopR = 195, Leave = 196,
-        CallRel = 197, CallR = 198, CallM = 199, JmpRel = 200, JmpR = 201, JmpM = 202, Ret = 203, RetI = 204, Jo = 205, Jno = 206, Jb = 207,
-        Jae = 208, Je = 209, Jne = 210, Jbe = 211, Ja = 212, Js = 213, Jns = 214, Jp = 215, Jnp = 216, Jl = 217, Jge = 218, Jle = 219, Jg = 220,
-        End = 221;
+        SarRI64 = 160, RolRI64 = 161, RorRI64 = 162, ShlRC64 = 163, ShrRC64 = 164, SarRC64 = 165, ImulRR64 = 166, ImulRM64 = 167, ImulRI64 = 168,
+        XchgRR64 = 169, BtRI64 = 170, BtRR64 = 171, CmovRR64 = 172, CmovRM64 = 173, IncR32 = 174, IncM32 = 175, DecR32 = 176, DecM32 = 177,
+        NegR32 = 178, NotR32 = 179, ShlRI32 = 180, ShrRI32 = 181, SarRI32 = 182, RolRI32 = 183, RorRI32 = 184, ShlRC32 = 185, ShrRC32 = 186,
+        SarRC32 = 187, ImulRR32 = 188, ImulRM32 = 189, ImulRI32 = 190, XchgRR32 = 191, BtRI32 = 192, BtRR32 = 193, CmovRR32 = 194, CmovRM32 = 195,
+        SetccR = 196, BswapR32 = 197, BswapR64 = 198, Cdqe = 199, Cqo = 200, Cdq = 201, Nop = 202, PushR = 203, PushI = 204, PopR = 205, Leave = 206,
+        CallRel = 207, CallR = 208, CallM = 209, JmpRel = 210, JmpR = 211, JmpM = 212, Ret = 213, RetI = 214, Jo = 215, Jno = 216, Jb = 217,
+        Jae = 218, Je = 219, Jne = 220, Jbe = 221, Ja = 222, Js = 223, Jns = 224, Jp = 225, Jnp = 226, Jl = 227, Jge = 228, Jle = 229, Jg = 230,
+        End = 231;
 
     private static void Fill(Table t)
     {
@@ -347,6 +348,16 @@ internal static unsafe partial class HotForms
             Code.Shr_rm64_imm8, Code.Shr_rm64_1);
         t.Register(SarRI64,
             Code.Sar_rm64_imm8, Code.Sar_rm64_1);
+        t.Register(RolRI64,
+            Code.Rol_rm64_imm8, Code.Rol_rm64_1);
+        t.Register(RorRI64,
+            Code.Ror_rm64_imm8, Code.Ror_rm64_1);
+        t.Register(ShlRC64,
+            Code.Shl_rm64_CL, Code.Sal_rm64_CL);
+        t.Register(ShrRC64,
+            Code.Shr_rm64_CL);
+        t.Register(SarRC64,
+            Code.Sar_rm64_CL);
         t.Register(ImulRR64,
             Code.Imul_r64_rm64);
         t.Memory(ImulRM64,
@@ -385,6 +396,16 @@ internal static unsafe partial class HotForms
             Code.Shr_rm32_imm8, Code.Shr_rm32_1);
         t.Register(SarRI32,
             Code.Sar_rm32_imm8, Code.Sar_rm32_1);
+        t.Register(RolRI32,
+            Code.Rol_rm32_imm8, Code.Rol_rm32_1);
+        t.Register(RorRI32,
+            Code.Ror_rm32_imm8, Code.Ror_rm32_1);
+        t.Register(ShlRC32,
+            Code.Shl_rm32_CL, Code.Sal_rm32_CL);
+        t.Register(ShrRC32,
+            Code.Shr_rm32_CL);
+        t.Register(SarRC32,
+            Code.Sar_rm32_CL);
         t.Register(ImulRR32,
             Code.Imul_r32_rm32);
         t.Memory(ImulRM32,

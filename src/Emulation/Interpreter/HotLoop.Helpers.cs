@@ -76,6 +76,32 @@ public sealed unsafe partial class SoftVcpu
         n->FlagXor ^= change << 63;
     }
 
+    /// <summary>Changes CF and OF alone.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    internal static void SetCarryAndOverflow(NativeCpu* n, ulong cf, ulong of)
+    {
+        n->FlagCarry = n->FlagCarry & ~1ul | cf;
+        n->FlagXor = n->FlagXor & ~(1ul << 63) | (of ^ cf) << 63;
+    }
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Shl64(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftLeft.Compute(n, v, count, 8);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Shl32(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftLeft.Compute(n, v, count, 4);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Shr64(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftRight.Compute(n, v, count, 8);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Shr32(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftRight.Compute(n, v, count, 4);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Sar64(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftArithmetic.Compute(n, v, count, 8);
+
+    [MethodImpl(MethodImplOptions.NoInlining)]
+    private static ulong Sar32(NativeCpu* n, ulong v, int count) => IntegerHandlers.ShiftArithmetic.Compute(n, v, count, 4);
+
     /// <summary>Two- and three-operand IMUL: CF = OF = the product does not fit. The other flags are undefined; they follow the result.</summary>
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static ulong Imul64(NativeCpu* n, ulong a, ulong b)

@@ -1584,6 +1584,42 @@ public sealed unsafe partial class SoftVcpu
                     *(ulong*)(s + op->RmOff) = r;
                     continue;
 
+                case HotForms.RolRI64:
+                    r = ulong.RotateLeft(*(ulong*)(s + op->RmOff), (int)(op->Imm & 63));
+                    *(ulong*)(s + op->RmOff) = r;
+                    SetCarryAndOverflow(n, r & 1, (r >> 63 ^ r) & 1);
+                    continue;
+
+                case HotForms.RorRI64:
+                    r = ulong.RotateRight(*(ulong*)(s + op->RmOff), (int)(op->Imm & 63));
+                    *(ulong*)(s + op->RmOff) = r;
+                    SetCarryAndOverflow(n, r >> 63 & 1, (r >> 63 ^ r >> 62) & 1);
+                    continue;
+
+                case HotForms.ShlRC64:
+                    c = *(ulong*)(s + 8) & 63;
+                    if (c == 0)
+                        goto slow;
+                    r = Shl64(n, *(ulong*)(s + op->RmOff), (int)c);
+                    *(ulong*)(s + op->RmOff) = r;
+                    continue;
+
+                case HotForms.ShrRC64:
+                    c = *(ulong*)(s + 8) & 63;
+                    if (c == 0)
+                        goto slow;
+                    r = Shr64(n, *(ulong*)(s + op->RmOff), (int)c);
+                    *(ulong*)(s + op->RmOff) = r;
+                    continue;
+
+                case HotForms.SarRC64:
+                    c = *(ulong*)(s + 8) & 63;
+                    if (c == 0)
+                        goto slow;
+                    r = Sar64(n, *(ulong*)(s + op->RmOff), (int)c);
+                    *(ulong*)(s + op->RmOff) = r;
+                    continue;
+
                 case HotForms.ImulRR64:
                     a = *(ulong*)(s + op->RegOff);
                     b = *(ulong*)(s + op->RmOff);
@@ -1712,6 +1748,42 @@ public sealed unsafe partial class SoftVcpu
                     b = (ulong)((long)a >> ((int)c - 1));
                     r = (ulong)((long)b >> 1);
                     FlagsShift(n, r, b & 1, 0);
+                    *(ulong*)(s + op->RmOff) = (uint)(r);
+                    continue;
+
+                case HotForms.RolRI32:
+                    r = uint.RotateLeft(*(uint*)(s + op->RmOff), (int)(op->Imm & 31));
+                    *(ulong*)(s + op->RmOff) = r;
+                    SetCarryAndOverflow(n, r & 1, (r >> 31 ^ r) & 1);
+                    continue;
+
+                case HotForms.RorRI32:
+                    r = uint.RotateRight(*(uint*)(s + op->RmOff), (int)(op->Imm & 31));
+                    *(ulong*)(s + op->RmOff) = r;
+                    SetCarryAndOverflow(n, r >> 31 & 1, (r >> 31 ^ r >> 30) & 1);
+                    continue;
+
+                case HotForms.ShlRC32:
+                    c = *(ulong*)(s + 8) & 31;
+                    if (c == 0)
+                        goto slow;
+                    r = Shl32(n, *(uint*)(s + op->RmOff), (int)c);
+                    *(ulong*)(s + op->RmOff) = (uint)(r);
+                    continue;
+
+                case HotForms.ShrRC32:
+                    c = *(ulong*)(s + 8) & 31;
+                    if (c == 0)
+                        goto slow;
+                    r = Shr32(n, *(uint*)(s + op->RmOff), (int)c);
+                    *(ulong*)(s + op->RmOff) = (uint)(r);
+                    continue;
+
+                case HotForms.SarRC32:
+                    c = *(ulong*)(s + 8) & 31;
+                    if (c == 0)
+                        goto slow;
+                    r = Sar32(n, *(uint*)(s + op->RmOff), (int)c);
                     *(ulong*)(s + op->RmOff) = (uint)(r);
                     continue;
 

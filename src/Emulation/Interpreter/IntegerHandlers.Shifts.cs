@@ -6,13 +6,13 @@ namespace VirtPS.Emulation;
 // Shifts and rotates (SDM Vol. 2B, SAL/SAR/SHL/SHR, RCL/RCR/ROL/ROR, SHLD, SHRD; BMI2 forms).
 internal static unsafe partial class IntegerHandlers
 {
-    private interface IShift
+    internal interface IShift
     {
         /// <summary>Shifts a zero-extended value by a masked, non-zero count; sets the flags.</summary>
         static abstract ulong Compute(NativeCpu* n, ulong v, int count, int size);
     }
 
-    private readonly struct ShiftLeft : IShift
+    internal readonly struct ShiftLeft : IShift
     {
         public static ulong Compute(NativeCpu* n, ulong v, int count, int size)
         {
@@ -24,7 +24,7 @@ internal static unsafe partial class IntegerHandlers
         }
     }
 
-    private readonly struct ShiftRight : IShift
+    internal readonly struct ShiftRight : IShift
     {
         public static ulong Compute(NativeCpu* n, ulong v, int count, int size)
         {
@@ -35,7 +35,7 @@ internal static unsafe partial class IntegerHandlers
         }
     }
 
-    private readonly struct ShiftArithmetic : IShift
+    internal readonly struct ShiftArithmetic : IShift
     {
         public static ulong Compute(NativeCpu* n, ulong v, int count, int size)
         {
@@ -52,7 +52,7 @@ internal static unsafe partial class IntegerHandlers
         {
             int bits = size * 8, by = count & (bits - 1);
             ulong r = by == 0 ? v : ZeroExtend(v << by | v >> (bits - by), size);
-            SetCarryAndOverflow(n, r & 1, (r >> (bits - 1) ^ r) & 1);
+            SoftVcpu.SetCarryAndOverflow(n, r & 1, (r >> (bits - 1) ^ r) & 1);
             return r;
         }
     }
@@ -63,7 +63,7 @@ internal static unsafe partial class IntegerHandlers
         {
             int bits = size * 8, by = count & (bits - 1);
             ulong r = by == 0 ? v : ZeroExtend(v >> by | v << (bits - by), size);
-            SetCarryAndOverflow(n, r >> (bits - 1) & 1, (r >> (bits - 1) ^ r >> (bits - 2)) & 1);
+            SoftVcpu.SetCarryAndOverflow(n, r >> (bits - 1) & 1, (r >> (bits - 1) ^ r >> (bits - 2)) & 1);
             return r;
         }
     }
@@ -81,7 +81,7 @@ internal static unsafe partial class IntegerHandlers
                 cf = top;
             }
 
-            SetCarryAndOverflow(n, cf, v >> (bits - 1) & 1 ^ cf);
+            SoftVcpu.SetCarryAndOverflow(n, cf, v >> (bits - 1) & 1 ^ cf);
             return v;
         }
     }
@@ -99,15 +99,9 @@ internal static unsafe partial class IntegerHandlers
                 cf = low;
             }
 
-            SetCarryAndOverflow(n, cf, (v >> (bits - 1) ^ v >> (bits - 2)) & 1);
+            SoftVcpu.SetCarryAndOverflow(n, cf, (v >> (bits - 1) ^ v >> (bits - 2)) & 1);
             return v;
         }
-    }
-
-    private static void SetCarryAndOverflow(NativeCpu* n, ulong cf, ulong of)
-    {
-        n->FlagCarry = n->FlagCarry & ~1ul | cf;
-        n->FlagXor = n->FlagXor & ~(1ul << 63) | (of ^ cf) << 63;
     }
 
     private static int ShiftCount(SoftVcpu cpu, Op* op, int size)

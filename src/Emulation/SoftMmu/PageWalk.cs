@@ -254,6 +254,8 @@ public sealed unsafe partial class SoftVcpu
 
     public bool TryTranslate(ulong linear, out ulong gpa)
     {
+        // While we do not run, a slot may have gone without our having noticed.
+        _lastSlot = null;
         if ((S->Cr0 & Cr0.PG) == 0)
         {
             gpa = linear & 0xFFFF_FFFF;
