@@ -207,11 +207,20 @@ public static unsafe partial class StrategyConformance
         m.Write64(Pml4, Pdpt | 0x67);
         HarvestPages(m, tracker);
         m.RunToHalt();
-        Equal("256, 384, 385", string.Join(", ", HarvestPages(m, tracker)), "dirty pages");
+        Dirty(m, tracker, "dirty pages", 256, 384, 385);
         Equal("", string.Join(", ", HarvestPages(m, tracker)), "dirty pages of a second harvest");
         m.State->MpState = MpState.Runnable;
         m.RunToHalt();
-        Equal("256", string.Join(", ", HarvestPages(m, tracker)), "dirty pages after writing one again");
+        Dirty(m, tracker, "dirty pages after writing one again", 256);
+    }
+
+    /// <summary>Software backends mark exactly what was written; hardware may mark page tables and code besides.</summary>
+    private static void Dirty(ConformanceMachine m, DirtyTracker tracker, string what, params int[] written)
+    {
+        int[] pages = HarvestPages(m, tracker);
+        if (m.Capabilities.Execution == ExecutionKind.NonRoot)
+            pages = [.. pages.Where(p => p < (CodeAddress >> 12) ? written.Contains(p) : p != CodeAddress >> 12)];
+        Equal(string.Join(", ", written), string.Join(", ", pages), what);
     }
 
     private static void TwoDirtyConsumers(ConformanceMachine m)
