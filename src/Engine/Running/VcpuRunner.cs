@@ -332,12 +332,16 @@ internal sealed unsafe class VcpuRunner : IDisposable
     /// <summary>Sleeps until one of these requests is raised.</summary>
     private void SleepUntil(uint bits)
     {
+        if ((Volatile.Read(ref State->Requests) & bits) != 0)
+            return;
+        _board.Gate.SetAsleep(true);
         Volatile.Write(ref _sleeping, 1);
         // Request sets a bit, then looks at _sleeping; here it is the other way round.
         Interlocked.MemoryBarrier();
         while ((Volatile.Read(ref State->Requests) & bits) == 0)
             _wake.Wait(ulong.MaxValue);
         Volatile.Write(ref _sleeping, 0);
+        _board.Gate.SetAsleep(false);
     }
 
     private void Inject()

@@ -18,8 +18,9 @@ public sealed class DeviceLock
     private int _busy;
     private int _claimed;
 
-    // Under _lock.
+    // Both under _lock.
     private int _otherDepth;
+    private bool _biasActive;
 
     /// <param name="biased">One vCPU: its thread calls <see cref="AdoptCurrentThread"/>.</param>
     public DeviceLock(bool biased) => _biased = biased;
@@ -27,15 +28,32 @@ public sealed class DeviceLock
     /// <summary>Makes the calling thread the one that takes the lock cheaply. Once, before it takes the lock.</summary>
     public void AdoptCurrentThread()
     {
-        if (_biased)
-            Volatile.Write(ref _owner, Environment.CurrentManagedThreadId);
+        if (!_biased)
+            return;
+        SetBias(true);
+        Volatile.Write(ref _owner, Environment.CurrentManagedThreadId);
     }
 
     /// <summary>The adopted thread ends: thread ids are used again.</summary>
     public void ReleaseThread()
     {
+        if (_owner != Environment.CurrentManagedThreadId)
+            return;
+        Volatile.Write(ref _owner, 0);
+        SetBias(false);
+    }
+
+    /// <summary>The adopted thread goes to sleep, or is back: in between it does not take the lock, and others need no barrier. Nothing on another thread.</summary>
+    public void SetAsleep(bool asleep)
+    {
         if (_owner == Environment.CurrentManagedThreadId)
-            Volatile.Write(ref _owner, 0);
+            SetBias(!asleep);
+    }
+
+    private void SetBias(bool active)
+    {
+        lock (_lock)
+            _biasActive = active;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -102,6 +120,8 @@ public sealed class DeviceLock
         if (!_biased || _otherDepth++ > 0)
             return;
         Volatile.Write(ref _claimed, 1);
+        if (!_biasActive)
+            return;
         Interlocked.MemoryBarrierProcessWide();
         var spin = new SpinWait();
         while (Volatile.Read(ref _busy) != 0)
