@@ -297,6 +297,34 @@ public sealed class PitTests
     }
 
     [Fact]
+    public void Linux_fast_calibration_sees_the_high_byte_count_down_evenly()
+    {
+        // quick_pit_calibrate: mode 0 from 0xFFFF, the count read without latching, LSB then MSB; each access takes a microsecond.
+        _m.Out(PortB, 1);
+        Program(2, 0, 0xFFFF);
+        ReadUnlatchedMsb();
+        ulong last = 0;
+        for (uint msb = 0xFF; msb >= 0xE0; msb--)
+        {
+            int reads = 0;
+            while (ReadUnlatchedMsb() == msb)
+                reads++;
+            Assert.True(reads > 5, $"MSB {msb:X} was seen {reads} times.");
+            if (last != 0)
+                Assert.InRange((long)(_m.Time.Now - last), 210_000, 219_000);
+            last = _m.Time.Now;
+        }
+    }
+
+    private uint ReadUnlatchedMsb()
+    {
+        _m.Advance(1_000);
+        _m.In(0x42);
+        _m.Advance(1_000);
+        return _m.In(0x42);
+    }
+
+    [Fact]
     public void Refresh_bit_toggles()
     {
         uint first = _m.In(PortB) & 0x10;
