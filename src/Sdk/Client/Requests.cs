@@ -95,19 +95,6 @@ public enum RestartKind
     Reset,
 }
 
-/// <summary>What to wait for.</summary>
-public enum WaitTarget
-{
-    Running,
-    Off,
-
-    /// <summary>Some vCPU has executed in guest ring 3 during this run.</summary>
-    Ring3,
-
-    /// <summary>Console output of this run matches a pattern.</summary>
-    Console,
-}
-
 /// <summary>A condition for <see cref="VirtHost.WaitAsync"/>. It looks from this run's power-on, past output included.</summary>
 public sealed record WaitCondition(WaitTarget Target)
 {

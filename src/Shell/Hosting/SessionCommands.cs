@@ -31,7 +31,7 @@ internal static class SessionCommands
     private static PSSnapInInfo Home(string name) => (PSSnapInInfo)Internals.Create(
         typeof(PSSnapInInfo).Assembly,
         typeof(PSSnapInInfo).FullName!,
-        name, false, AppContext.BaseDirectory, "virtps", "virtps.dll", new Version(7, 0), new Version(7, 0, 0, 0),
+        name, false, AppContext.BaseDirectory, "VirtPS.Shell", "VirtPS.Shell.dll", new Version(7, 0), new Version(7, 0, 0, 0),
         new Collection<string>(), new Collection<string>(), "Commands of the virtps shell", "VirtPS");
 
     /// <summary>Every cmdlet of this assembly with its name.</summary>

@@ -14,7 +14,7 @@ public class ArrowTests
         ["VirtPS.Guests"] = (["VirtPS.X86"], ["Iced"]),
         ["virtps-worker"] = (["VirtPS.Engine", "VirtPS.Guests"], ["StreamJsonRpc", "Newtonsoft.Json", "Iced"]),
         ["VirtPS"] = (["VirtPS.Sdk", "VirtPS.Client"], ["PowerShellStandard.Library"]),
-        ["virtps"] = (["VirtPS"], ["System.Management.Automation", "RadLine", "Spectre.Console"]),
+        ["VirtPS.Shell"] = (["VirtPS"], ["System.Management.Automation", "RadLine", "Spectre.Console"]),
     };
 
     public static TheoryData<string> Projects => [.. Repository.Shipped.Select(p => p.Path)];
