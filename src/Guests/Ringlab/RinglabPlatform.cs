@@ -108,6 +108,15 @@ internal static class RinglabPlatform
         c.Mark("apic.notimer");
     }
 
+    /// <summary>Stops that timer: an idle guest should wake its host for one timer only.</summary>
+    public static void EmitStopApicTimer(RinglabCode c)
+    {
+        c.A.cmp(__dword_ptr[RinglabMap.HasApic], 0);
+        c.A.je(c["apic.stopped"]);
+        EmitApicWrite(c, ApicTimer, 0x1_0000 | RinglabMap.VectorApicTimer);
+        c.Mark("apic.stopped");
+    }
+
     public static void EmitApicEoi(RinglabCode c) => EmitApicWrite(c, ApicEoi, 0);
 
     private static void EmitApicWrite(RinglabCode c, uint register, uint value)

@@ -10,6 +10,7 @@ internal static class RinglabSummary
     {
         Assembler a = c.A;
         c.Mark("summary");
+        RinglabPlatform.EmitStopApicTimer(c);
         RinglabConsole.EmitText(c, "\r\n  ring  entered in protected mode\r\n");
         for (uint ring = 0; ring < 4; ring++)
         {

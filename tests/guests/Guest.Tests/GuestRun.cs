@@ -12,7 +12,7 @@ internal sealed class GuestRun : IDisposable
 {
     private readonly TextConsole _console = new();
 
-    public GuestRun(BootConfiguration boot, ulong memory = 64 << 20, int processors = 1, string strategy = "Full")
+    public GuestRun(BootConfiguration boot, ulong memory = 64 << 20, int processors = 1, string strategy = "Full", GuestResetAction onReset = GuestResetAction.Stop)
     {
         var configuration = new VmConfiguration
         {
@@ -23,7 +23,7 @@ internal sealed class GuestRun : IDisposable
             Memory = memory,
             ProcessorCount = processors,
             Boot = boot,
-            OnReset = GuestResetAction.Stop,
+            OnReset = onReset,
         };
         var builder = new MachineBuilder(configuration, Parts.Load()) { Log = Log, Starter = new GuestBootStarter(() => RinglabImage.Build()) };
         builder.Backends.Char[BackendRegistry.Console] = _console;
@@ -38,13 +38,13 @@ internal sealed class GuestRun : IDisposable
 
     public void Send(string text) => _console.Send(text);
 
-    /// <summary>Waits for a text on the console; false when the time is over or the machine has ended without it.</summary>
-    public bool WaitFor(string text, TimeSpan timeout)
+    /// <summary>Waits until a text has come on the console so many times; false when the time is over or the machine has ended without it.</summary>
+    public bool WaitFor(string text, TimeSpan timeout, int times = 1)
     {
         DateTime end = DateTime.UtcNow + timeout;
-        while (!Output.Contains(text, StringComparison.Ordinal))
+        while (Output.Split(text).Length <= times)
         {
-            if (DateTime.UtcNow > end || (Machine.Completion.IsCompleted && !Output.Contains(text, StringComparison.Ordinal)))
+            if (DateTime.UtcNow > end || (Machine.Completion.IsCompleted && Output.Split(text).Length <= times))
                 return false;
             Thread.Sleep(5);
         }
