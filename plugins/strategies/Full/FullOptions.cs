@@ -15,7 +15,7 @@ internal sealed record FullOptions(CpuLevel Cpu)
         ["x86-64-v3"] = CpuLevel.V3,
     };
 
-    /// <summary>Throws <see cref="VirtException"/> <c>ConfigurationInvalid</c> that names the option and lists what there is.</summary>
+    /// <summary>Throws <see cref="VirtException"/> <c>StrategyOptionInvalid</c> that names the option and lists what there is.</summary>
     public static FullOptions Parse(IReadOnlyDictionary<string, string> options)
     {
         CpuLevel level = CpuLevel.V3;
@@ -40,5 +40,5 @@ internal sealed record FullOptions(CpuLevel Cpu)
         return new FullOptions(level);
     }
 
-    private static VirtException Invalid(string message, string action, string target) => new("ConfigurationInvalid", message, action, target);
+    private static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);
 }

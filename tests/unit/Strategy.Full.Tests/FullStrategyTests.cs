@@ -29,7 +29,7 @@ public class FullStrategyTests
     public void A_wrong_option_is_refused_with_what_there_is(string name, string value, string offered)
     {
         var e = Assert.Throws<VirtException>(() => s_full.CreateBackend(new Dictionary<string, string> { [name] = value }, NullLog.Instance));
-        Assert.Equal("ConfigurationInvalid", e.ErrorId);
+        Assert.Equal("StrategyOptionInvalid", e.ErrorId);
         Assert.Contains(offered, e.RecommendedAction);
     }
 
