@@ -48,7 +48,8 @@ internal sealed record WorkerOptions
             id = Guid.TryParseExact(text, "D", out Guid parsed) ? parsed : throw Wrong($"'{text}' is not a VM's id");
         if (probe == id is not null)
             throw Wrong("either --vm or --probe is needed");
-        return new WorkerOptions { StorePath = store, PluginRegistry = registry, ModuleFolder = values.GetValueOrDefault("--module"), VMId = id, Probe = probe };
+        string? module = values.TryGetValue("--module", out string? given) ? Path.GetFullPath(given) : null;
+        return new WorkerOptions { StorePath = Path.GetFullPath(store), PluginRegistry = Path.GetFullPath(registry), ModuleFolder = module, VMId = id, Probe = probe };
     }
 
     private static VirtException Wrong(string what) => new(ErrorIds.ConfigurationInvalid, $"virtps-worker: {what}.{Environment.NewLine}{Usage}");

@@ -94,10 +94,10 @@ internal sealed class WorkerServer : IDisposable
             {
                 using var limit = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
                 limit.CancelAfter(HelloTimeout);
-                if (await Handshake.ReceiveAsync(connection, HandshakeJson.Default.HelloRequest, limit.Token).ConfigureAwait(false) is not { } hello)
+                if (await Handshake.ReceiveAsync(connection, HandshakeJson.ReadRequest, limit.Token).ConfigureAwait(false) is not { } hello)
                     return;
                 HelloReply reply = Answer(hello);
-                await Handshake.SendAsync(connection, reply, HandshakeJson.Default.HelloReply, limit.Token).ConfigureAwait(false);
+                await Handshake.SendAsync(connection, HandshakeJson.Write(reply), limit.Token).ConfigureAwait(false);
                 if (reply.Error is null)
                     await ServeAsync(connection, hello).ConfigureAwait(false);
             }

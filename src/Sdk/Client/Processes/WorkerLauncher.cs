@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using System.Text.Json;
 using VirtPS.Client.Protocol;
 using VirtPS.Sdk;
@@ -85,7 +86,7 @@ internal static class WorkerLauncher
     {
         try
         {
-            return JsonSerializer.Deserialize(line, HandshakeJson.Default.ReadyReport) ?? new ReadyReport();
+            return HandshakeJson.Parse(Encoding.UTF8.GetBytes(line), HandshakeJson.ReadReport);
         }
         catch (JsonException e)
         {

@@ -1,5 +1,6 @@
+using System.Text;
 using System.Text.Json;
-using System.Text.Json.Serialization.Metadata;
+using System.Text.Json.Nodes;
 using VirtPS.Sdk;
 
 namespace VirtPS.Client.Protocol;
@@ -10,25 +11,24 @@ internal static class Handshake
     /// <summary>Longer lines are not ours.</summary>
     private const int MaxLine = 64 << 10;
 
-    public static async Task SendAsync<T>(Stream stream, T message, JsonTypeInfo<T> type, CancellationToken cancellation)
+    /// <summary>A message as a line.</summary>
+    public static byte[] ToLine(JsonObject message) => Encoding.UTF8.GetBytes(message.ToJsonString() + "\n");
+
+    public static async Task SendAsync(Stream stream, JsonObject message, CancellationToken cancellation)
     {
-        byte[] json = JsonSerializer.SerializeToUtf8Bytes(message, type);
-        byte[] line = new byte[json.Length + 1];
-        json.CopyTo(line, 0);
-        line[^1] = (byte)'\n';
-        await stream.WriteAsync(line, cancellation).ConfigureAwait(false);
+        await stream.WriteAsync(ToLine(message), cancellation).ConfigureAwait(false);
         await stream.FlushAsync(cancellation).ConfigureAwait(false);
     }
 
     /// <summary>Reads exactly one line: not a byte more, because what follows belongs to the channel. Null at the end of the stream.</summary>
-    public static async Task<T?> ReceiveAsync<T>(Stream stream, JsonTypeInfo<T> type, CancellationToken cancellation) where T : class
+    public static async Task<T?> ReceiveAsync<T>(Stream stream, Func<JsonObject, T> read, CancellationToken cancellation) where T : class
     {
         byte[]? line = await ReadLineAsync(stream, cancellation).ConfigureAwait(false);
         if (line is null)
             return null;
         try
         {
-            return JsonSerializer.Deserialize(line, type);
+            return HandshakeJson.Parse(line, read);
         }
         catch (JsonException e)
         {
@@ -39,8 +39,8 @@ internal static class Handshake
     /// <summary>Sends the request and waits for the reply; checks versions and the VM's id.</summary>
     public static async Task<HelloReply> ConnectAsync(Stream stream, HelloRequest request, CancellationToken cancellation)
     {
-        await SendAsync(stream, request, HandshakeJson.Default.HelloRequest, cancellation).ConfigureAwait(false);
-        HelloReply reply = await ReceiveAsync(stream, HandshakeJson.Default.HelloReply, cancellation).ConfigureAwait(false)
+        await SendAsync(stream, HandshakeJson.Write(request), cancellation).ConfigureAwait(false);
+        HelloReply reply = await ReceiveAsync(stream, HandshakeJson.ReadReply, cancellation).ConfigureAwait(false)
             ?? throw new EndOfStreamException("The worker closed the connection.");
         if (reply.Error is { } error)
             throw error.ToException();

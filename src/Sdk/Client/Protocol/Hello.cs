@@ -1,5 +1,3 @@
-using System.Text.Json;
-using System.Text.Json.Serialization;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
 
@@ -128,12 +126,3 @@ internal sealed record ReadyReport
 
     public WireError? Error { get; init; }
 }
-
-/// <summary>The handshake's JSON, with metadata made at build time: a shell that only lists VMs need not reflect.</summary>
-[JsonSourceGenerationOptions(JsonSerializerDefaults.Web, UseStringEnumConverter = true)]
-[JsonSerializable(typeof(HelloRequest))]
-[JsonSerializable(typeof(HelloReply))]
-[JsonSerializable(typeof(ReadyReport))]
-[JsonSerializable(typeof(WorkerStatus))]
-[JsonSerializable(typeof(WireError))]
-internal sealed partial class HandshakeJson : JsonSerializerContext;

@@ -31,22 +31,27 @@ public sealed record PluginManifest
     /// <summary>Reads and checks a manifest file. Throws <see cref="VirtException"/> (<c>PluginLoadFailed</c>) that names the file and the field.</summary>
     public static PluginManifest Read(string path)
     {
-        PluginManifest? manifest;
+        PluginManifest manifest;
         try
         {
-            manifest = JsonSerializer.Deserialize<PluginManifest>(File.ReadAllBytes(path), s_options);
+            // By hand: a serialiser would be compiled anew in every process before the first plugin is known, and every start of a VM waits for that.
+            manifest = JsonNode.Parse(File.ReadAllBytes(path), s_nodeOptions, s_documentOptions) is JsonObject json
+                ? ManifestReader.ReadPlugin(json)
+                : throw Invalid(path, "is not valid JSON for a plugin manifest (an object is needed)");
         }
         catch (JsonException e)
         {
             throw Invalid(path, $"is not valid JSON for a plugin manifest (line {e.LineNumber + 1}, at '{e.Path}')", e);
+        }
+        catch (ManifestReader.FieldException e)
+        {
+            throw Invalid(path, $"is not a valid plugin manifest: {e.Message}", e);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw Invalid(path, $"cannot be read: {e.Message}", e);
         }
 
-        if (manifest is null)
-            throw Invalid(path, "is empty");
         manifest.Check(path);
         return manifest;
     }
@@ -68,12 +73,9 @@ public sealed record PluginManifest
     private static VirtException Invalid(string path, string what, Exception? inner = null) =>
         new("PluginLoadFailed", $"Plugin manifest '{path}' {what}.", "Repair or remove the plugin's folder.", path, inner);
 
-    private static readonly JsonSerializerOptions s_options = new()
-    {
-        PropertyNameCaseInsensitive = true,
-        ReadCommentHandling = JsonCommentHandling.Skip,
-        AllowTrailingCommas = true,
-    };
+    private static readonly JsonNodeOptions s_nodeOptions = new() { PropertyNameCaseInsensitive = true };
+
+    private static readonly JsonDocumentOptions s_documentOptions = new() { CommentHandling = JsonCommentHandling.Skip, AllowTrailingCommas = true, AllowDuplicateProperties = false };
 }
 
 /// <summary>A device model as its manifest describes it.</summary>
