@@ -60,14 +60,14 @@ public sealed unsafe partial class SoftVcpu
         while (!TryDeliver(e, S->Rip))
         {
             Fault second = PendingFault;
+            // Also where it becomes a double fault: handlers of stack overflow look at it.
+            if (second.Vector == Vector.PF)
+                S->Cr2 = second.Cr2;
             if (!Combine(e, second, out e))
             {
                 EnterShutdown(vector, second);
                 return false;
             }
-
-            if (e.Vector == Vector.PF)
-                S->Cr2 = second.Cr2;
         }
 
         // RIP was set between two instructions: there is none whose length could be added.

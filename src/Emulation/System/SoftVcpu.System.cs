@@ -10,6 +10,7 @@ public sealed unsafe partial class SoftVcpu
     internal void SystemStateChanged()
     {
         _debugTraps = 0;
+        _stepDropped = false;
         UpdateDebugActive();
     }
 

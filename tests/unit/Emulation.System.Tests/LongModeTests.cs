@@ -118,6 +118,22 @@ public unsafe class LongModeTests
     }
 
     [Fact]
+    public void A_stack_overflow_is_DF_on_its_own_stack_with_CR2_of_the_push()
+    {
+        const uint hole = 0x1F_0000;
+        using ConformanceMachine m = Start(a => a.push(rax), m =>
+        {
+            m.SetPage(hole, 0);
+            m.State->Gpr[(int)Gpr.Rsp] = hole + 0x1000;
+            // IST 1 in the gate that is there.
+            m.Write64(IdtAddress + 16 * Vector.DF, m.Read64(IdtAddress + 16 * Vector.DF) | 1ul << 32);
+        });
+        ExceptionReport r = m.RunToException();
+        Assert.Equal((Vector.DF, 0u, (ulong)CodeAddress, hole + 0x1000ul), (r.Vector, r.Error, r.Rip, r.Rsp));
+        Assert.Equal(hole + 0xFF8ul, r.Cr2);
+    }
+
+    [Fact]
     public void Interrupts_from_compatibility_mode_use_64_bit_frames()
     {
         using ConformanceMachine m = Start(_ => { }, m =>
