@@ -16,10 +16,10 @@ internal static class VectorCodes
         }
     }
 
+    // Without OpCodeInfo: its tables take tens of milliseconds to make, which every start of a machine would pay.
     private static bool IsOffered(Code code, HostFeatures host)
     {
-        OpCodeInfo info = code.ToOpCode();
-        if (!info.IsInstruction || info.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX) || !info.Mode64 || IsInteger(info.Mnemonic))
+        if (code.Encoding() is not (EncodingKind.Legacy or EncodingKind.VEX) || IsInteger(code.Mnemonic()) || IsWithWait(code.Mnemonic()))
             return false;
         bool vector = false;
         foreach (CpuidFeature feature in code.CpuidFeatures())
@@ -29,9 +29,12 @@ internal static class VectorCodes
             vector |= feature != CpuidFeature.CMOV;
         }
 
-        // A decoder sees WAIT and FNxxx as two instructions; these forms exist for assemblers.
-        return vector && !info.Fwait;
+        return vector;
     }
+
+    /// <summary>A decoder sees WAIT and FNxxx as two instructions; these forms exist for assemblers.</summary>
+    private static bool IsWithWait(Mnemonic m) => m is Mnemonic.Finit or Mnemonic.Fclex or Mnemonic.Feni or Mnemonic.Fdisi or Mnemonic.Fsetpm or Mnemonic.Fstcw
+        or Mnemonic.Fstsw or Mnemonic.Fstenv or Mnemonic.Fsave;
 
     /// <summary>Came with SSE but is no vector instruction: the integer unit's.</summary>
     private static bool IsInteger(Mnemonic m) => m is Mnemonic.Prefetchnta or Mnemonic.Prefetcht0 or Mnemonic.Prefetcht1 or Mnemonic.Prefetcht2
