@@ -30,6 +30,19 @@ internal sealed unsafe class NativeRunner
         EmitExit32();
     }
 
+    /// <summary>Whether the operating system lets a 64-bit process use a 32-bit code segment, which LAR tells.</summary>
+    public bool HasCompatibilityMode()
+    {
+        byte* probe = Here;
+        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.ECX, (int)Code32));
+        Emit(Instruction.Create(Code.Xor_r32_rm32, Register.EAX, Register.EAX));
+        Emit(Instruction.Create(Code.Lar_r32_r32m16, Register.EAX, Register.ECX));
+        Emit(Instruction.Create(Code.Retnq));
+        uint rights = ((delegate* unmanaged<uint>)probe)();
+        // Present, DPL 3, code, D = 1, L = 0.
+        return (rights & 0x0060_F800) == 0x0040_F800;
+    }
+
     private byte* Here => _layout.Stubs + _at;
 
     public MachineImage* Input => (MachineImage*)(_layout.Stubs + InOffset);

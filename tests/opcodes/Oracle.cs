@@ -35,6 +35,9 @@ internal sealed unsafe class Oracle : IDisposable
         Refill(_layout.StackTop, Layout.Page);
     }
 
+    /// <summary>The native side can run in this oracle's mode.</summary>
+    public bool IsPossible => _bits == 64 || _native.HasCompatibilityMode();
+
     public long Instructions { get; private set; }
 
     public HashSet<Code> Covered { get; } = [];

@@ -56,6 +56,12 @@ bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
 {
     var clock = Stopwatch.StartNew();
     using var oracle = new Oracle(seed, mode, catalog, codes, Console.Out) { Trace = trace };
+    if (!oracle.IsPossible)
+    {
+        Console.WriteLine($"{mode}-bit: this operating system has no 32-bit code segment; nothing was compared in that mode");
+        return true;
+    }
+
     while (oracle.Instructions < goal && oracle.Differences < maximum && oracle.CanContinue)
         oracle.RunOne(steps);
     Console.WriteLine($"{mode}-bit: {oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
