@@ -2113,7 +2113,8 @@ public sealed unsafe partial class SoftVcpu
                 return Executed.Fault;
             }
 
-            if ((n->Leave | n->RipSet) == 0)
+            // A handler may have changed the very code that follows, through memory or a device.
+            if ((n->Leave | n->RipSet) == 0 && block->Generation == *block->GenerationNow)
             {
                 n->State.Rip = rip;
                 continue;

@@ -133,6 +133,20 @@ public sealed unsafe class CodeTests : IDisposable
     }
 
     [Fact]
+    public void A_device_write_to_the_next_instruction_is_seen_by_it()
+    {
+        _g.Assemble(64, TestGuest.Code, a =>
+        {
+            a.@out(0x80, al);
+            a.mov(eax, 1);
+            a.hlt();
+        });
+        _g.Host.OnPort = () => Assert.True(_g.Memory.TryWrite(TestGuest.Code + 3, stackalloc byte[] { 7 }));
+        _g.RunToHalt();
+        Assert.Equal(7ul, _g[Gpr.Rax]);
+    }
+
+    [Fact]
     public void Another_processor_patches_code_under_a_running_loop()
     {
         _g.LongMode(vcpu: 1);
