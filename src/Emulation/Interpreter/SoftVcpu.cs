@@ -129,7 +129,11 @@ public sealed unsafe partial class SoftVcpu : IVcpu
 
     public void Kick() => Interlocked.MemoryBarrier();
 
-    public void SynchronizeState() => S->Rflags = GetFlags();
+    public void SynchronizeState()
+    {
+        S->Rflags = GetFlags();
+        SynchronizeVector();
+    }
 
     public void Dispose()
     {

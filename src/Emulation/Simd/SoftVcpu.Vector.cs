@@ -28,6 +28,13 @@ public sealed unsafe partial class SoftVcpu
         Thunks.Dispose();
     }
 
+    /// <summary>
+    /// Says in the image's header that all components are in it: execution does not keep the header, and another backend (KVM_SET_XSAVE) would take absent
+    /// ones for initial.
+    /// </summary>
+    private void SynchronizeVector() =>
+        *(ulong*)(S->Xsave + VectorFile.HeaderOffset) = Xcr0.X87 | Xcr0.Sse | (HostFeatures.Current.Avx ? Xcr0.Avx : 0);
+
     /// <summary>Whether an instruction of the class may execute now; otherwise the fault is recorded, in the order of SDM Vol. 2A §2.4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     internal bool VectorAvailable(VectorClass c) =>

@@ -1,5 +1,6 @@
 using Iced.Intel;
 using VirtPS.Emulation;
+using VirtPS.Emulation.Thunks;
 using VirtPS.Opcodes;
 using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
@@ -9,12 +10,14 @@ namespace VirtPS.VectorTests;
 /// <summary>A guest that runs a few instructions at ring 3 in long mode; the page behind the stack is not mapped.</summary>
 public sealed unsafe class VectorGuest : IDisposable
 {
-    private readonly Layout _layout = new();
+    private readonly Layout _layout;
     private readonly GuestRunner _runner;
     private readonly MachineImage* _image = (MachineImage*)System.Runtime.InteropServices.NativeMemory.AllocZeroed((nuint)sizeof(MachineImage));
 
     public VectorGuest()
     {
+        Assert.SkipUnless(OperatingSystem.IsLinux() && HostFeatures.Current.Avx2, "the guest of these tests needs a Linux x64 host with AVX2");
+        _layout = new Layout();
         _runner = new GuestRunner(_layout);
         _image->Randomize(new XorShift(1), Stack);
         Mxcsr = 0x1F80;
