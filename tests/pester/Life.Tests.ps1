@@ -50,8 +50,8 @@ Describe 'A VM from New- to Remove-VirtVM' {
         $lines | Should -Not -BeNullOrEmpty
         $lines[0] | Should -BeOfType [string]
         ($lines -join "`n") | Should -Match 'ring 3'
-        $bytes = Receive-VirtConsole -Name life -Raw
-        @($bytes)[0].GetType().FullName | Should -Be 'System.Byte[]'
+        $pieces = @(Receive-VirtConsole -Name life -Raw)
+        $pieces[0].GetType().FullName | Should -Be 'System.Byte[]'
     }
 
     It 'has used all four rings' {
