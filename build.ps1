@@ -30,13 +30,21 @@ function Invoke-Dotnet {
 
 function Invoke-Build {
     Write-Host 'Building the solution'
-    Invoke-Dotnet build (Join-Path $root 'VirtPS.sln') --nologo -v q -clp:NoSummary
+    # A solution's default configuration is Debug, whatever its projects say.
+    Invoke-Dotnet build (Join-Path $root 'VirtPS.sln') -c Release --nologo -v q '-clp:NoSummary'
 }
 
 # One xUnit project: its executable writes an XML report, from which the numbers and the reasons for skips are read.
 function Invoke-XunitProject([string] $Project) {
     $name = [IO.Path]::GetFileNameWithoutExtension($Project)
-    $program = Join-Path (Split-Path -Parent $Project) "bin/Release/net10.0/$name.dll"
+    # Not every assembly is called like its project, and some stand in a folder for their runtime.
+    $settings = Get-ChildItem -Path (Join-Path (Split-Path -Parent $Project) 'bin/Release/net10.0') -Filter '*Tests.runtimeconfig.json' -Recurse -ErrorAction Ignore | Select-Object -First 1
+    if (-not $settings) {
+        Write-Host "  $name was not built."
+        return [pscustomobject]@{ Name = $name; Passed = 0; Failed = 1; Skipped = 0; Seconds = 0 }
+    }
+
+    $program = $settings.FullName -replace '\.runtimeconfig\.json$', '.dll'
     $report = Join-Path $artifacts "test-results/$name.xml"
     if (Test-Path -LiteralPath $report) { Remove-Item -LiteralPath $report }
     $watch = [Diagnostics.Stopwatch]::StartNew()
