@@ -65,6 +65,19 @@ internal sealed unsafe class GuestRunner : IDisposable
 
     public SoftVcpu Vcpu => _vcpu;
 
+    /// <summary>Execute by <see cref="IVcpu.SingleStep"/> instead of in blocks.</summary>
+    public bool StepSingly { get; init; }
+
+    private VcpuExit StepTo(ulong end)
+    {
+        // A repeated string instruction may take one step per element.
+        const int Limit = 10_000;
+        VcpuExit exit = VcpuExit.SingleStep;
+        for (int i = 0; i < Limit && exit == VcpuExit.SingleStep && _vcpu.State->Rip != end; i++)
+            exit = _vcpu.SingleStep();
+        return exit == VcpuExit.SingleStep ? _vcpu.Run() : exit;
+    }
+
     /// <summary>Runs <paramref name="code"/> and leaves the state in <paramref name="output"/>; null, or why it did not get to its end.</summary>
     public string? Run(ReadOnlySpan<byte> code, int bits, in MachineImage input, out MachineImage output)
     {
@@ -76,7 +89,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         SetSegments(bits);
         Load(input);
         ulong end = (ulong)_layout.Code + (ulong)code.Length;
-        VcpuExit exit = _vcpu.Run();
+        VcpuExit exit = StepSingly ? StepTo(end) : _vcpu.Run();
         Store(out output);
         if (exit == VcpuExit.Kicked && _vcpu.State->Rip == end + 3)
             return null;

@@ -15,7 +15,7 @@ long count = 1_000_000;
 ulong seed = 1;
 string? filter = null;
 int steps = 6, maximum = 20, bits = 0;
-bool list = false, trace = false;
+bool list = false, trace = false, single = false;
 for (int i = 0; i < args.Length; i++)
 {
     string Value() => i + 1 < args.Length ? args[++i] : throw new ArgumentException($"{args[i]} needs a value.");
@@ -28,9 +28,10 @@ for (int i = 0; i < args.Length; i++)
         case "--max-differences": maximum = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--bits": bits = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--list": list = true; break;
+        case "--single": single = true; break;
         case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--list] [--trace]");
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--single] [--list] [--trace]");
             return 2;
     }
 }
@@ -55,7 +56,7 @@ return !any ? 2 : good ? 0 : 1;
 bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
 {
     var clock = Stopwatch.StartNew();
-    using var oracle = new Oracle(seed, mode, catalog, codes, Console.Out) { Trace = trace };
+    using var oracle = new Oracle(seed, mode, single, catalog, codes, Console.Out) { Trace = trace };
     if (!oracle.IsPossible)
     {
         Console.WriteLine($"{mode}-bit: this operating system has no 32-bit code segment; nothing was compared in that mode");
