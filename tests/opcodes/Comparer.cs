@@ -80,9 +80,10 @@ internal static unsafe class Comparer
     {
         foreach ((ulong address, int length) in ignored)
         {
-            long offset = (long)(address - (ulong)native);
-            if (offset is >= 0 and < Layout.Page)
-                Buffer.MemoryCopy(native + offset, guest + offset, length, length);
+            // A range may lie in two pages.
+            long from = Math.Max((long)(address - (ulong)native), 0), to = Math.Min((long)(address - (ulong)native) + length, Layout.Page);
+            if (from < to)
+                Buffer.MemoryCopy(native + from, guest + from, to - from, to - from);
         }
 
         var n = new ReadOnlySpan<byte>(native, Layout.Page);

@@ -22,7 +22,7 @@ internal sealed unsafe partial class Generator
         else
             i.SetOpKind(k, source ? OpKind.MemorySegESI : kind == OpCodeOperandKind.es_rDI ? OpKind.MemoryESEDI : OpKind.MemorySegEDI);
         // Either direction, up to 32 elements of eight bytes.
-        _setUp.Add(Load(source ? Register.RSI : Register.RDI, (ulong)layout.Sandbox + 512 + (ulong)random.Below(3000)));
+        _setUp.Add(Load(source ? Register.RSI : Register.RDI, (ulong)layout.Sandbox + 512 + (ulong)random.Below(7000)));
         if (k == i.OpCount - 1 || i.OpCount == 1 || !source)
             _setUp.Add(Load(Register.RCX, (ulong)random.Below(33)));
         return true;
@@ -122,7 +122,7 @@ internal sealed unsafe partial class Generator
             return true;
         if (i.Op1Register.GetFullRegister() == Register.RSP)
             return false;
-        _target = (ulong)layout.Sandbox + 2048;
+        _target = (ulong)layout.Sandbox + 1024 + (ulong)(random.Below(6000) & (i.HasLockPrefix ? ~7 : ~0));
         SetAbsolute(ref i);
         RestartSetUp(Load(i.Op1Register, (ulong)(random.Below(16000) - 8000)));
         return true;

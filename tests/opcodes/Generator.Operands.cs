@@ -175,7 +175,7 @@ internal sealed unsafe partial class Generator
         }
 
         if (@base.GetFullRegister() == Register.RSP)
-            _target = _target - (ulong)layout.Sandbox + (ulong)layout.StackTop;
+            _target = Math.Min((_target - (ulong)layout.Sandbox) % Layout.Page, Layout.Page - 512) + (ulong)layout.StackTop;
         int scale = hasIndex ? 1 << random.Below(4) : 1;
         long displacement = hasBase ? random.Below(3) switch { 0 => 0, 1 => (sbyte)random.Next(), _ => (int)random.Next() } : (int)random.Next();
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (@base, index, scale);
@@ -210,7 +210,7 @@ internal sealed unsafe partial class Generator
         Register @base = (bits == 64 ? Register.RAX : Register.EAX) + random.Below(_registers);
         if (@base.GetFullRegister() == Register.RSP)
             return false;
-        _target = (ulong)layout.Sandbox + 2048;
+        _target = (ulong)layout.Sandbox + 1000 + (ulong)random.Below(6000);
         sbyte displacement = (sbyte)random.Next();
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (@base, file + number, 1 << random.Below(4));
         (i.MemoryDisplacement64, i.MemoryDisplSize) = (bits == 64 ? (ulong)displacement : (uint)displacement, 1);

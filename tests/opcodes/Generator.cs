@@ -14,7 +14,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
     private readonly InstructionInfoFactory _facts = new();
     private readonly List<Instruction> _setUp = [];
 
-    /// <summary>The mask registers of set-up: base and index chosen for the memory operand.</summary>
+    /// <summary>Linear address of the memory operand.</summary>
     private ulong _target;
 
     /// <summary>Appends set-up and instance of <paramref name="code"/>; false when this try did not work out.</summary>
@@ -131,7 +131,9 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
 
     private ulong SandboxAddress(int size, int alignment)
     {
-        int offset = random.Below(Layout.Page - size + 1);
+        int room = Layout.SandboxPages * Layout.Page - size;
+        // One in eight around the page boundary.
+        int offset = random.OneIn(8) ? Math.Min(Layout.Page - random.Below(size + 1), room) : random.Below(room + 1);
         return (ulong)layout.Sandbox + (ulong)(offset & -alignment);
     }
 

@@ -12,6 +12,7 @@ internal sealed unsafe class GuestRunner : IDisposable
 {
     private const ulong RamSize = 1 << 20, TableArea = 0x1000, SystemArea = 0x40000, DataArea = 0x80000;
     private const ulong SystemLinear = 0xFFFF_8000_0000_0000, TssOffset = 0x800, IdtOffset = 0x1000, HandlerOffset = 0x2000, StackOffset = 0x4000;
+    private const int PageStride = 2 * Layout.Page;
     private readonly Layout _layout;
     private readonly SoftBackend _backend = new();
     private readonly IPartition _partition;
@@ -37,7 +38,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         _host.State = _vcpu.State;
         _root = NewTable();
         for (int i = 0; i < Layout.Pages; i++)
-            MapPage((ulong)layout.Base + (ulong)(i * Layout.Page), DataArea + (ulong)(i * Layout.Page), PageBits.US);
+            MapPage((ulong)layout.Base + (ulong)(i * Layout.Page), DataArea + (ulong)(PageStride * i), PageBits.US);
         for (ulong i = 0; i < StackOffset; i += Layout.Page)
             MapPage(SystemLinear + i, SystemArea + i, 0);
         BuildTables();
@@ -60,8 +61,27 @@ internal sealed unsafe class GuestRunner : IDisposable
         }
     }
 
-    /// <summary>What the guest has where the native side has its sandbox, table or stack page.</summary>
-    public byte* Guest(byte* native) => _slot.Address + DataArea + (native - _layout.Base);
+    /// <summary>
+    /// What the guest has where the native side has this byte; good up to the end of its page. Neighbours in linear address space are not neighbours in
+    /// the guest's memory, so that an access over a page end that goes wrong shows.
+    /// </summary>
+    public byte* Guest(byte* native)
+    {
+        long offset = native - _layout.Base;
+        return _slot.Address + DataArea + offset / Layout.Page * PageStride + offset % Layout.Page;
+    }
+
+    /// <summary>Copies native bytes to where the guest has them, page by page.</summary>
+    public void CopyIn(byte* native, ReadOnlySpan<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            int part = Math.Min(bytes.Length, Layout.Page - (int)((nint)native & (Layout.Page - 1)));
+            bytes[..part].CopyTo(new Span<byte>(Guest(native), part));
+            native += part;
+            bytes = bytes[part..];
+        }
+    }
 
     public SoftVcpu Vcpu => _vcpu;
 
@@ -78,22 +98,22 @@ internal sealed unsafe class GuestRunner : IDisposable
         return exit == VcpuExit.SingleStep ? _vcpu.Run() : exit;
     }
 
-    /// <summary>Runs <paramref name="code"/> and leaves the state in <paramref name="output"/>; null, or why it did not get to its end.</summary>
-    public string? Run(ReadOnlySpan<byte> code, int bits, in MachineImage input, out MachineImage output)
+    /// <summary>Runs <paramref name="code"/> at the linear address <paramref name="start"/> and leaves the state in <paramref name="output"/>; null, or why it did not get to its end.</summary>
+    public string? Run(byte* start, ReadOnlySpan<byte> code, int bits, in MachineImage input, out MachineImage output)
     {
-        byte* at = Guest(_layout.Code);
-        code.CopyTo(new Span<byte>(at, Layout.CodePages * Layout.Page));
+        byte* end = start + code.Length;
+        CopyIn(start, code);
         // VMCALL asks the host, which asks for an exit: the only way out that needs no IDT.
-        new ReadOnlySpan<byte>([0x0F, 0x01, 0xC1]).CopyTo(new Span<byte>(at + code.Length, 3));
-        _partition.InvalidateCode(_slot, (ulong)(at - _slot.Address), (ulong)(code.Length + 3));
+        CopyIn(end, [0x0F, 0x01, 0xC1]);
+        InvalidatePage(start);
+        InvalidatePage(end + 2);
         SetSegments(bits);
-        Load(input);
-        ulong end = (ulong)_layout.Code + (ulong)code.Length;
-        VcpuExit exit = StepSingly ? StepTo(end) : _vcpu.Run();
+        Load(input, (ulong)start);
+        VcpuExit exit = StepSingly ? StepTo((ulong)end) : _vcpu.Run();
         Store(out output);
-        if (exit == VcpuExit.Kicked && _vcpu.State->Rip == end + 3)
+        if (exit == VcpuExit.Kicked && _vcpu.State->Rip == (ulong)end + 3)
             return null;
-        string why = Explain(exit);
+        string why = Explain(exit, (ulong)start);
         VcpuState.Reset(_vcpu.State, init: false, bootstrap: true);
         EnterLongMode(_root);
         return why;
@@ -108,7 +128,7 @@ internal sealed unsafe class GuestRunner : IDisposable
     }
 
     // Handlers are one HLT per vector, so RIP names the vector; the interrupted RIP is on the handler's stack.
-    private string Explain(VcpuExit exit)
+    private string Explain(VcpuExit exit, ulong start)
     {
         VcpuState* s = _vcpu.State;
         if (exit != VcpuExit.Halt)
@@ -117,10 +137,13 @@ internal sealed unsafe class GuestRunner : IDisposable
         ulong* frame = (ulong*)(_slot.Address + SystemArea + (s->Gpr[(int)Gpr.Rsp] - SystemLinear));
         bool hasError = vector is Vector.DF or (>= Vector.TS and <= Vector.PF) or Vector.AC;
         ulong rip = frame[hasError ? 1 : 0];
-        return $"{Vector.Mnemonic(vector) ?? vector.ToString()}({(hasError ? frame[0] : 0):X}) at +0x{rip - (ulong)_layout.Code:X}, CR2 0x{s->Cr2:X}";
+        return $"{Vector.Mnemonic(vector) ?? vector.ToString()}({(hasError ? frame[0] : 0):X}) at +0x{rip - start:X}, CR2 0x{s->Cr2:X}";
     }
 
-    private void Load(in MachineImage input)
+    private void InvalidatePage(byte* native) =>
+        _partition.InvalidateCode(_slot, (ulong)(Guest(native) - _slot.Address) & ~(ulong)(Layout.Page - 1), Layout.Page);
+
+    private void Load(in MachineImage input, ulong start)
     {
         VcpuState* s = _vcpu.State;
         fixed (MachineImage* i = &input)
@@ -130,7 +153,7 @@ internal sealed unsafe class GuestRunner : IDisposable
             Buffer.MemoryCopy(i->Xsave, s->Xsave, VcpuState.XsaveSize, VcpuState.XsaveSize);
         }
 
-        s->Rip = (ulong)_layout.Code;
+        s->Rip = start;
         s->Rflags = input.Flags;
         _vcpu.CommitState();
     }

@@ -8,10 +8,8 @@ namespace VirtPS.Opcodes;
 /// </summary>
 internal sealed unsafe partial class Layout : IDisposable
 {
-    public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, Pages = StubPages + CodePages + 1 + 1 + StackPages;
-
-    /// <summary>Constants that set-up code reads: small indices for gathers.</summary>
-    public const int TableBytes = Page;
+    public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, SandboxPages = 2,
+        Pages = StubPages + CodePages + SandboxPages + 1 + StackPages;
 
     public Layout()
     {
@@ -30,10 +28,11 @@ internal sealed unsafe partial class Layout : IDisposable
     /// <summary>The sequence under test.</summary>
     public byte* Code => Base + StubPages * Page;
 
-    /// <summary>4 KiB that memory operands point into.</summary>
+    /// <summary>What memory operands point into; two pages, so that some cross the boundary.</summary>
     public byte* Sandbox => Code + CodePages * Page;
 
-    public byte* Table => Sandbox + Page;
+    /// <summary>Constants that set-up code reads: small indices for gathers.</summary>
+    public byte* Table => Sandbox + SandboxPages * Page;
 
     /// <summary>The upper page is compared; those below stay free for what the operating system may push.</summary>
     public byte* Stack => Table + Page;

@@ -5,7 +5,7 @@ namespace VirtPS.Opcodes;
 /// <summary>Runs a sequence on the host CPU: entry code loads the whole state, the sequence jumps to exit code that stores it.</summary>
 internal sealed unsafe class NativeRunner
 {
-    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000;
+    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040;
 
     /// <summary>Selectors of a Linux process: 32-bit code, 64-bit code, data.</summary>
     private const ushort Code32 = 0x23, Code64 = 0x33, Data = 0x2B;
@@ -50,10 +50,11 @@ internal sealed unsafe class NativeRunner
     public MachineImage* Output => (MachineImage*)(_layout.Stubs + OutOffset);
 
     /// <summary>Puts the code in place, followed by the way out, and runs it.</summary>
-    public void Run(ReadOnlySpan<byte> code, int bits)
+    public void Run(byte* start, ReadOnlySpan<byte> code, int bits)
     {
-        code.CopyTo(new Span<byte>(_layout.Code, Layout.CodePages * Layout.Page));
-        byte* end = _layout.Code + code.Length;
+        code.CopyTo(new Span<byte>(start, code.Length));
+        *(ulong*)(_layout.Stubs + TargetOffset) = (ulong)start;
+        byte* end = start + code.Length;
         *end = 0xE9;
         *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
         // SAFETY: the sequence was generated so that it cannot fault, writes only to the sandbox and the stack page, and ends at the jump.
@@ -67,7 +68,7 @@ internal sealed unsafe class NativeRunner
         Emit(Instruction.Create(Code.Popfq));
         for (int i = 0; i < 16; i++)
             Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RAX + i, Rip(InOffset + MachineImage.GprOffset + 8 * i)));
-        Emit(Instruction.CreateBranch(Code.Jmp_rel32_64, (ulong)_layout.Code));
+        Emit(Instruction.Create(Code.Jmp_rm64, Rip(TargetOffset)));
     }
 
     private void EmitSave()
@@ -94,7 +95,7 @@ internal sealed unsafe class NativeRunner
         Emit(Instruction.Create(Code.Popfd), 32);
         for (int i = 0; i < 8; i++)
             Emit(Instruction.Create(Code.Mov_r32_rm32, Register.EAX + i, At(InOffset + MachineImage.GprOffset + 8 * i)), 32);
-        Emit(Instruction.CreateBranch(Code.Jmp_rel32_32, (ulong)_layout.Code), 32);
+        Emit(Instruction.Create(Code.Jmp_rm32, At(TargetOffset)), 32);
     }
 
     private void LoadDataSegments(int selector, int bits)

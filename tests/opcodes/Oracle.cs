@@ -12,7 +12,7 @@ internal sealed unsafe class Oracle : IDisposable
     private readonly Generator _generator;
     private readonly Catalog _catalog;
     private readonly Sequence _sequence;
-    private readonly byte[] _sandboxBefore = new byte[Layout.Page], _stackBefore = new byte[Layout.Page];
+    private readonly byte[] _sandboxBefore = new byte[Layout.SandboxPages * Layout.Page], _stackBefore = new byte[Layout.Page];
     private Code[] _integer, _all;
     private readonly TextWriter _out;
     private readonly int _bits;
@@ -26,12 +26,12 @@ internal sealed unsafe class Oracle : IDisposable
         _generator = new Generator(_layout, _random, bits);
         _native = new NativeRunner(_layout);
         _guest = new GuestRunner(_layout) { StepSingly = single };
-        _sequence = new Sequence((ulong)_layout.Code, bits);
+        _sequence = new Sequence(bits);
         _all = [.. codes];
         _integer = [.. codes.Where(c => c.CpuidFeatures()[0] is CpuidFeature.INTEL8086 or CpuidFeature.INTEL186 or CpuidFeature.INTEL386 or CpuidFeature.INTEL486
             or CpuidFeature.X64 or CpuidFeature.CMOV or CpuidFeature.BMI1 or CpuidFeature.BMI2)];
         FillTable();
-        Refill(_layout.Sandbox, Layout.Page);
+        Refill(_layout.Sandbox, Layout.SandboxPages * Layout.Page);
         Refill(_layout.StackTop, Layout.Page);
     }
 
@@ -56,10 +56,10 @@ internal sealed unsafe class Oracle : IDisposable
         Generate(steps);
         if (_sequence.Steps.Count == 0)
             return true;
-        Refill(_layout.Sandbox + _random.Below(32) * 128, 128);
+        Refill(_layout.Sandbox + _random.Below(32 * Layout.SandboxPages) * 128, 128);
         MachineImage input = default;
         input.Randomize(_random, (ulong)_layout.StackTop + 2048);
-        new ReadOnlySpan<byte>(_layout.Sandbox, Layout.Page).CopyTo(_sandboxBefore);
+        new ReadOnlySpan<byte>(_layout.Sandbox, _sandboxBefore.Length).CopyTo(_sandboxBefore);
         new ReadOnlySpan<byte>(_layout.StackTop, Layout.Page).CopyTo(_stackBefore);
         if (Trace)
             PrintSequence();
@@ -91,7 +91,8 @@ internal sealed unsafe class Oracle : IDisposable
 
     private void Generate(int steps)
     {
-        _sequence.Clear();
+        // One in eight begins so near the end of a page that it goes over it.
+        _sequence.Clear((ulong)_layout.Code + (ulong)(_random.OneIn(8) ? Layout.Page - _random.Below(100) : 0));
         if (_all.Length == 0)
             return;
         for (int i = 0; i < steps && !_sequence.Closed; i++)
@@ -108,19 +109,21 @@ internal sealed unsafe class Oracle : IDisposable
         Sequence.Step last = _sequence.Steps[steps - 1];
         ReadOnlySpan<byte> code = _sequence.Code(last.End);
         *_native.Input = input;
-        _native.Run(code, _bits);
+        var start = (byte*)_sequence.Origin;
+        _native.Run(start, code, _bits);
         if (Trace)
         {
             _out.WriteLine("  native side done");
             _out.Flush();
         }
 
-        string? failure = _guest.Run(code, _bits, input, out MachineImage guest);
+        string? failure = _guest.Run(start, code, _bits, input, out MachineImage guest);
         if (failure != null)
             return $"    guest: {failure}\n";
         IReadOnlyList<(ulong, int)> ignored = steps == _sequence.Steps.Count ? _sequence.Ignored : [];
         return Comparer.Compare(*_native.Output, guest, last.UndefinedFlags, _bits)
             ?? Comparer.ComparePage("sandbox", _layout.Sandbox, _guest.Guest(_layout.Sandbox), ignored)
+            ?? Comparer.ComparePage("sandbox's second page", _layout.Sandbox + Layout.Page, _guest.Guest(_layout.Sandbox + Layout.Page), ignored)
             ?? Comparer.ComparePage("stack", _layout.StackTop, _guest.Guest(_layout.StackTop), ignored);
     }
 
@@ -129,7 +132,7 @@ internal sealed unsafe class Oracle : IDisposable
     {
         for (int steps = 1; steps <= _sequence.Steps.Count; steps++)
         {
-            _sandboxBefore.CopyTo(new Span<byte>(_layout.Sandbox, Layout.Page));
+            _sandboxBefore.CopyTo(new Span<byte>(_layout.Sandbox, _sandboxBefore.Length));
             _stackBefore.CopyTo(new Span<byte>(_layout.StackTop, Layout.Page));
             CopyToGuest();
             string? difference = RunBoth(input, steps);
@@ -150,13 +153,13 @@ internal sealed unsafe class Oracle : IDisposable
     private void Refill(byte* native, int size)
     {
         MachineImage.FillVectors(_random, native, size);
-        Buffer.MemoryCopy(native, _guest.Guest(native), size, size);
+        _guest.CopyIn(native, new ReadOnlySpan<byte>(native, size));
     }
 
     private void CopyToGuest()
     {
-        Buffer.MemoryCopy(_layout.Sandbox, _guest.Guest(_layout.Sandbox), Layout.Page, Layout.Page);
-        Buffer.MemoryCopy(_layout.StackTop, _guest.Guest(_layout.StackTop), Layout.Page, Layout.Page);
+        _guest.CopyIn(_layout.Sandbox, new ReadOnlySpan<byte>(_layout.Sandbox, _sandboxBefore.Length));
+        _guest.CopyIn(_layout.StackTop, new ReadOnlySpan<byte>(_layout.StackTop, Layout.Page));
     }
 
     // Indices for gathers: dwords, then qwords, so small that every scale stays in the sandbox.

@@ -5,16 +5,11 @@ namespace VirtPS.Opcodes;
 /// <summary>A sequence being built or run: code, where each step begins, and what of the outcome is not defined.</summary>
 internal sealed unsafe class Sequence
 {
-    private readonly ulong _origin;
     private readonly Encoder _encoder;
     private readonly Writer _writer = new();
     private readonly List<Step> _steps = [];
 
-    public Sequence(ulong origin, int bits)
-    {
-        _origin = origin;
-        _encoder = Encoder.Create(bits, _writer);
-    }
+    public Sequence(int bits) => _encoder = Encoder.Create(bits, _writer);
 
     /// <summary>An instruction under test with the set-up before it: code up to <paramref name="End"/>, flags undefined from there.</summary>
     public readonly record struct Step(Instruction Instruction, int Start, int End, ulong UndefinedFlags);
@@ -23,8 +18,11 @@ internal sealed unsafe class Sequence
 
     public int Length => _writer.Length;
 
+    /// <summary>Linear address of the first byte.</summary>
+    public ulong Origin { get; private set; }
+
     /// <summary>Where the next instruction will be.</summary>
-    public ulong Address => _origin + (ulong)_writer.Length;
+    public ulong Address => Origin + (ulong)_writer.Length;
 
     /// <summary>Status flags whose value is undefined after the last step.</summary>
     public ulong UndefinedFlags => _steps.Count == 0 ? 0 : _steps[^1].UndefinedFlags;
@@ -37,8 +35,9 @@ internal sealed unsafe class Sequence
 
     public ReadOnlySpan<byte> Code(int end) => _writer.Bytes(end);
 
-    public void Clear()
+    public void Clear(ulong origin)
     {
+        Origin = origin;
         _writer.Truncate(0);
         _steps.Clear();
         Ignored.Clear();
@@ -61,7 +60,7 @@ internal sealed unsafe class Sequence
 
     private sealed class Writer : CodeWriter
     {
-        private readonly byte[] _bytes = new byte[Layout.CodePages * Layout.Page];
+        private readonly byte[] _bytes = new byte[Layout.Page];
 
         public int Length { get; private set; }
 

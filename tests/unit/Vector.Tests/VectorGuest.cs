@@ -73,7 +73,7 @@ public sealed unsafe class VectorGuest : IDisposable
         write(assembler);
         var stream = new MemoryStream();
         assembler.Assemble(new StreamCodeWriter(stream), (ulong)_layout.Code);
-        string? fault = _runner.Run(stream.ToArray(), 64, *_image, out MachineImage output);
+        string? fault = _runner.Run(_layout.Code, stream.ToArray(), 64, *_image, out MachineImage output);
         *_image = output;
         return fault;
     }
