@@ -113,7 +113,6 @@ internal static class WorkerProgram
 
         Report(report, new ReadyReport { Status = run.GetStatus() });
         TimeSpan age = DateTime.Now - System.Diagnostics.Process.GetCurrentProcess().StartTime;
-        run.Log.Write(LogLevel.Information, $"JIT {System.Runtime.JitInfo.GetCompiledMethodCount()} methods, {System.Runtime.JitInfo.GetCompilationTime().TotalMilliseconds:0} ms, GC {GC.CollectionCount(0)}, alloc {GC.GetTotalAllocatedBytes() >> 10} KiB");
         run.Log.Write(LogLevel.Information, $"Ready {age.TotalMilliseconds:0} ms after the process began, with {Environment.CpuUsage.TotalTime.TotalMilliseconds:0} ms of processor time.");
         Task<MachineEnd> completion = run.Machine!.Completion;
         if (Task.WaitAny(completion, terminated) == 1)

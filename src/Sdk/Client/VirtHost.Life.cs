@@ -127,6 +127,9 @@ public sealed partial class VirtHost
         limit.CancelAfter(TurnOffPatience);
         try
         {
+            // A worker that has just been silent for the time of a handshake will not answer this either.
+            if (seen.Status is null)
+                throw new VirtException(ErrorIds.WorkerNotResponding, seen.Reason);
             await WorkerConnection.InvokeAsync<object?>(id, run, RpcMethods.TurnOff, [], limit.Token).ConfigureAwait(false);
             await WaitReleasedAsync(seen, limit.Token).ConfigureAwait(false);
         }

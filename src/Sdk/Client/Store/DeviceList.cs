@@ -64,7 +64,7 @@ internal static class DeviceList
         JsonValueKind.True => true,
         JsonValueKind.False => false,
         JsonValueKind.Number => long.TryParse(node.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long whole)
-            ? whole
+            ? (object)whole
             : double.Parse(node.ToJsonString(), CultureInfo.InvariantCulture),
         _ => node.ToJsonString(),
     };
