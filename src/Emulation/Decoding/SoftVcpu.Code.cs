@@ -10,7 +10,7 @@ public sealed unsafe partial class SoftVcpu
     private const int MaxOps = 48, MaxOpsAfterBranch = 24;
     private const int JumpCacheSize = 4096, HashSize = 1 << 15;
 
-    /// <summary>Memory for decoded code per vCPU; touched as it fills. A Linux boot decodes some 40 MiB on its first processor, far less on the others.</summary>
+    /// <summary>Memory for decoded code per vCPU; touched as it fills. A Linux boot with one processor decodes some 40 MiB.</summary>
     private const nuint ArenaSize = 64u << 20, ArenaSizeOfMany = 32u << 20;
     private const ulong NoLinear = ulong.MaxValue;
 
