@@ -53,5 +53,7 @@ internal static class Disassembler
         SpaceAfterOperandSeparator = true,
         SmallHexNumbersInDecimal = true,
         RipRelativeAddresses = false,
+        UppercaseHex = false,
+        BranchLeadingZeros = false,
     });
 }

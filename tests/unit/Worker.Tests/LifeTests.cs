@@ -159,7 +159,7 @@ public class LifeTests
     }
 
     [Fact]
-    public async Task Of_ten_starters_at_once_one_wins_and_the_others_are_told()
+    public async Task Of_six_starters_at_once_one_wins_and_the_others_are_told()
     {
         await using var store = new TestStore();
         VirtualMachine vm = await store.CreateAsync();

@@ -72,6 +72,8 @@ internal static class WorkerLauncher
         // A shell's own .NET settings are not meant for the worker.
         foreach (string name in new[] { "DOTNET_TieredPGO", "DOTNET_TieredCompilation", "DOTNET_ReadyToRun", "DOTNET_gcServer", "DOTNET_STARTUP_HOOKS" })
             start.Environment.Remove(name);
+        // No debugger's socket: it would outlive a killed worker in /tmp. Who wants to look into a worker sets this to 1.
+        start.Environment.TryAdd("DOTNET_EnableDiagnostics", "0");
         try
         {
             return Process.Start(start)!;
