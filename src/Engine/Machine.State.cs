@@ -12,9 +12,11 @@ public sealed partial class Machine
     private const int PageSize = 4096;
 
     /// <summary>The whole state without memory. Only while <see cref="VmState.Paused"/>.</summary>
-    public unsafe MachineState Save() => _control.Invoke(() =>
+    public MachineState Save() => _control.Invoke(() =>
     {
         Require(VmState.Paused);
+        // Before the lock is taken: a vCPU that is asked wakes up, and may need the lock for that.
+        VcpuSnapshot[] vcpus = [.. _board.Vcpus.Select(r => r.Invoke(TakeSnapshot))];
         using (_board.Gate.Hold())
         {
             return new MachineState
@@ -24,11 +26,7 @@ public sealed partial class Machine
                 Nanoseconds = Clock.Now,
                 PowerOnUtc = Clock.PowerOnUtc,
                 TscFrequency = Clock.Tsc.Frequency,
-                Vcpus = [.. _board.Vcpus.Select(r => r.Invoke(v =>
-                {
-                    v.SynchronizeState();
-                    return VcpuSnapshot.Take(v.State);
-                }))],
+                Vcpus = vcpus,
                 Devices = _devices.ToDictionary(d => d.Name, d => d.Device.Save()),
                 InterruptController = _partition.InterruptController?.Save(),
                 A20 = _guestControl.A20,
@@ -118,6 +116,12 @@ public sealed partial class Machine
             throw new VirtException("MachineStateInvalid", "The saved memory ends too early.", null, null, e);
         }
     });
+
+    private static unsafe VcpuSnapshot TakeSnapshot(Sdk.Cpu.IVcpu vcpu)
+    {
+        vcpu.SynchronizeState();
+        return VcpuSnapshot.Take(vcpu.State);
+    }
 
     private void CheckFits(MachineState state)
     {

@@ -140,7 +140,7 @@ internal sealed unsafe class VcpuRunner : IDisposable
     /// <summary>False when the thread did not end in time.</summary>
     public bool WaitStopped(TimeSpan timeout) => Phase == RunnerState.Created || _thread.Join(timeout);
 
-    /// <summary>Runs <paramref name="function"/> on the vCPU's thread between two instructions, or here when the thread is not there; waits for its result.</summary>
+    /// <summary>Runs <paramref name="function"/> on the vCPU's thread between two instructions, or here when the thread is not there; waits for its result. Never while holding the device lock.</summary>
     public T Invoke<T>(Func<IVcpu, T> function)
     {
         if (Thread.CurrentThread == _thread)

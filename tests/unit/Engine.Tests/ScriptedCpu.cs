@@ -119,6 +119,7 @@ internal sealed unsafe class ScriptedVcpu : IVcpu
 
     public List<byte> Injected { get; } = [];
 
+    /// <summary>How often the script was entered: a request that was there before guest code does not count.</summary>
     public int Runs { get; private set; }
 
     /// <summary>What the script counts.</summary>
@@ -134,8 +135,10 @@ internal sealed unsafe class ScriptedVcpu : IVcpu
 
     public VcpuExit Run()
     {
+        if (Boundary() is { } exit)
+            return exit;
         Runs++;
-        return Boundary() ?? _script(this);
+        return _script(this);
     }
 
     /// <summary>What an instruction boundary gives: an exit that must be taken now, or null.</summary>
