@@ -12,7 +12,8 @@ public class ArrowTests
         ["VirtPS.Engine"] = (["VirtPS.Sdk"], ["McMaster.NETCore.Plugins", "Newtonsoft.Json", "SharpCompress", "K4os.Compression.LZ4"]),
         ["VirtPS.Emulation"] = (["VirtPS.Sdk", "VirtPS.X86"], ["Iced"]),
         ["VirtPS.Guests"] = (["VirtPS.X86"], ["Iced"]),
-        ["virtps-worker"] = (["VirtPS.Engine", "VirtPS.Guests"], ["StreamJsonRpc", "Newtonsoft.Json", "Iced"]),
+        // Beyond the engine: the emulation and Iced, which plugins share with their host; the client, for the protocol's types and the store's file formats.
+        ["virtps-worker"] = (["VirtPS.Engine", "VirtPS.Guests", "VirtPS.Emulation", "VirtPS.Client"], ["StreamJsonRpc", "Newtonsoft.Json", "Iced"]),
         ["VirtPS"] = (["VirtPS.Sdk", "VirtPS.Client"], ["PowerShellStandard.Library"]),
         ["VirtPS.Shell"] = (["VirtPS"], ["System.Management.Automation", "RadLine", "Spectre.Console"]),
     };
