@@ -144,5 +144,7 @@ internal static class WorkerProgram
         run.Log.Write(LogLevel.Error, $"Unhandled: {exception}");
         string reason = exception is Exception e ? $"The worker failed: {e.GetType().Name}: {e.Message}" : "The worker failed.";
         run.RecordEnd(new MachineEnd(VmState.Crashed, reason, null));
+        if (!OperatingSystem.IsWindows())
+            File.Delete(run.Socket);
     }
 }

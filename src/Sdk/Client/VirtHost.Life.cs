@@ -140,6 +140,7 @@ public sealed partial class VirtHost
         catch (Exception e) when (e is OperationCanceledException && !cancellation.IsCancellationRequested || e is VirtException { ErrorId: ErrorIds.WorkerNotResponding })
         {
             EndWorker(run);
+            StorePaths.RemoveSocket(run);
             await WaitReleasedAsync(seen, cancellation).ConfigureAwait(false);
             await ModifyOfflineAsync(id, "be turned off", d => d.Run == run ? d.With(CloseRun(d, "Turned off by ending the worker, which did not answer.")) : d, cancellation).ConfigureAwait(false);
         }

@@ -89,15 +89,20 @@ internal sealed class VmRun : IDisposable
     }
 
     /// <summary>Writes that the run has begun. From now on a worker that dies leaves a Crashed VM.</summary>
-    public void RecordStart() => Change(d => d.With(new RunRecord
+    public void RecordStart()
     {
-        RunId = RunId,
-        BootId = HostIdentity.GetBootId(),
-        StartedAt = DateTimeOffset.Now,
-        WorkerProcessId = Environment.ProcessId,
-        WorkerStartTime = HostIdentity.GetProcessStartTime(Environment.ProcessId) ?? 0,
-        Socket = Socket,
-    }));
+        if (_document.Run is { } former)
+            StorePaths.RemoveSocket(former);
+        Change(d => d.With(new RunRecord
+        {
+            RunId = RunId,
+            BootId = HostIdentity.GetBootId(),
+            StartedAt = DateTimeOffset.Now,
+            WorkerProcessId = Environment.ProcessId,
+            WorkerStartTime = HostIdentity.GetProcessStartTime(Environment.ProcessId) ?? 0,
+            Socket = Socket,
+        }));
+    }
 
     /// <summary>Makes the machine and starts the guest. What is wrong comes back here; the run must then be ended by <see cref="RecordEnd"/>.</summary>
     public void PowerOn(IWorkerMachineFactory factory, WorkerOptions options)

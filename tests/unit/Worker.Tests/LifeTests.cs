@@ -64,6 +64,7 @@ public class LifeTests
         Assert.Equal(VmState.Crashed, crashed.State);
         Assert.Contains("A defect.", crashed.StatusReason);
         Assert.Contains("A defect.", File.ReadAllText(Path.Combine(crashed.Path, "worker.log")));
+        Assert.False(File.Exists(Client.Store.StorePaths.SocketFor(crashed.RunId!.Value)));
         VirtualMachine cleared = await store.Host.StopAsync(vm.Id, StopKind.TurnOff);
         Assert.Equal(VmState.Off, cleared.State);
     }
@@ -121,6 +122,7 @@ public class LifeTests
         VirtualMachine off = await store.Host.StopAsync(vm.Id, StopKind.TurnOff);
         Assert.Equal(VmState.Off, off.State);
         Assert.Contains("did not answer", off.StatusReason);
+        Assert.False(File.Exists(Client.Store.StorePaths.SocketFor(off.RunId!.Value)));
     }
 
     [Fact]

@@ -97,24 +97,9 @@ internal sealed class StateReader(VmStore store, string hostId)
     {
         if (!HostIdentity.IsThisBoot(run.BootId))
             return new Observation(document, null, VmState.Off, "HostRestarted: the host was restarted while the VM ran.", Live: false);
-        RemoveStaleSocket(run);
+        StorePaths.RemoveSocket(run);
         string log = store.Paths.WorkerLog(document.Configuration.Id);
         string reason = $"The worker (process {run.WorkerProcessId}) ended without stopping the VM: it was killed, or it failed; see '{log}'.";
         return new Observation(document, null, VmState.Crashed, reason, Live: false);
-    }
-
-    private static void RemoveStaleSocket(RunRecord run)
-    {
-        // Only what this user's runs make: the path comes from a file.
-        if (OperatingSystem.IsWindows() || run.Socket != StorePaths.SocketFor(run.RunId))
-            return;
-        try
-        {
-            File.Delete(run.Socket);
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            // It is in nobody's way: each run has a socket of its own.
-        }
     }
 }

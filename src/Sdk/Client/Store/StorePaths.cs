@@ -59,6 +59,21 @@ internal sealed class StorePaths(string root)
         return $"/tmp/virtps-{Posix.UserId}/{name}.sock";
     }
 
+    /// <summary>Removes the socket that a dead run left. The path comes from a file, so only one that such a run makes is touched.</summary>
+    public static void RemoveSocket(RunRecord run)
+    {
+        if (OperatingSystem.IsWindows() || run.Socket != SocketFor(run.RunId))
+            return;
+        try
+        {
+            File.Delete(run.Socket);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It is in nobody's way: each run has a socket of its own.
+        }
+    }
+
     /// <summary>Makes the socket's folder with mode 0700, or makes sure that it is one and not somebody else's.</summary>
     public static void EnsureRuntimeFolder(string socket)
     {
