@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Runtime.InteropServices;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Rings;
@@ -70,12 +69,9 @@ internal sealed unsafe class KvmVcpu : IVcpu
     private VcpuExit Enter(bool step)
     {
         BindThread();
-        long start = Stopwatch.GetTimestamp();
         VcpuExit exit = Loop(step);
         if (_ioPending)
             CompletePending();
-        _counters->RunNanoseconds += (ulong)Stopwatch.GetElapsedTime(start).TotalNanoseconds;
-        _counters->Exits[(int)exit]++;
         return exit;
     }
 
@@ -96,6 +92,10 @@ internal sealed unsafe class KvmVcpu : IVcpu
                 _ = LinuxCalls.Ioctl(_fd, Kvm.Nmi, (nuint)0);
             }
 
+            // Without KVM's own local APICs, INIT and SIPI are the machine's: a processor that waits for SIPI executes nothing.
+            if (_state->MpState is MpState.WaitForSipi or MpState.Shutdown)
+                return VcpuExit.Kicked;
+            _state->MpState = MpState.Runnable;
             PushState();
             bool wantsWindow = (requests & (uint)VcpuRequests.Interrupt) != 0;
             if (wantsWindow && !_ioPending && CanTakeInterrupt())
