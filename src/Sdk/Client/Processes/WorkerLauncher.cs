@@ -18,15 +18,16 @@ internal static class WorkerLauncher
     /// <summary>Starts a worker with these arguments and waits for its report. Errors: WorkerStartFailed, and what the worker reports.</summary>
     public static async Task<ReadyReport> StartAsync(IReadOnlyList<string> command, IEnumerable<string> arguments, CancellationToken cancellation)
     {
-        string line = await RunAsync(command, arguments, wholeOutput: false, ReadyTimeout, cancellation).ConfigureAwait(false);
+        string line = await RunAsync(command, arguments, wholeOutput: false, ReadyTimeout, cancellation, ended: text => Parse(text).Error is not null).ConfigureAwait(false);
         ReadyReport report = Parse(line);
         return report.Error is { } error ? throw error.ToException() : report;
     }
 
     /// <summary>
-    /// Runs a worker and returns its output: all of it (the worker ends), or its first line (it lives on). When it fails or time is up, it is ended.
+    /// Runs a worker and returns its output: all of it (the worker ends), or its first line (it lives on, unless <paramref name="ended"/> says of the line that it
+    /// does not: then its end is waited for, so that nothing of it is left when the caller hears of the failure). When it fails or time is up, it is ended.
     /// </summary>
-    public static async Task<string> RunAsync(IReadOnlyList<string> command, IEnumerable<string> arguments, bool wholeOutput, TimeSpan patience, CancellationToken cancellation)
+    public static async Task<string> RunAsync(IReadOnlyList<string> command, IEnumerable<string> arguments, bool wholeOutput, TimeSpan patience, CancellationToken cancellation, Func<string, bool>? ended = null)
     {
         using Process process = Spawn(command, arguments);
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -41,6 +42,8 @@ internal static class WorkerLauncher
                 : await process.StandardOutput.ReadLineAsync(limit.Token).ConfigureAwait(false);
             if (string.IsNullOrWhiteSpace(output))
                 throw Failed(process, await complaints.ConfigureAwait(false));
+            if (ended?.Invoke(output) == true)
+                await process.WaitForExitAsync(limit.Token).ConfigureAwait(false);
             done = true;
             return output;
         }
