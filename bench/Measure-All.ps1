@@ -124,19 +124,11 @@ function Measure-Start {
 }
 
 function Measure-Import {
-    $manifest = (Get-Module VirtPS).Path
+    # A fresh process each time: in this one everything is loaded already.
     $values = foreach ($run in 1..$Runs) {
-        $shell = [powershell]::Create()
-        try {
-            $null = $shell.AddScript('1').Invoke()
-            $shell.Commands.Clear()
-            $watch = [Diagnostics.Stopwatch]::StartNew()
-            $null = $shell.AddCommand('Import-Module').AddParameter('Name', $manifest).Invoke()
-            $watch.Elapsed.TotalMilliseconds
-        }
-        finally { $shell.Dispose() }
+        [double] (& ([Environment]::ProcessPath) -NoProfile -Command '(Measure-Command { Import-Module VirtPS }).TotalMilliseconds')
     }
-    Add-Row 'Module import in a new runspace' (Get-Median $values) 'ms' '<= 300' ((Get-Median $values) -le 300)
+    Add-Row 'Module import, in a shell that runs' (Get-Median $values) 'ms' '<= 300' ((Get-Median $values) -le 300)
 }
 
 function Measure-Store {
