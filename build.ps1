@@ -124,7 +124,7 @@ function Invoke-Package {
     # An official pwsh brings no dotnet: the packaged worker carries its own runtime.
     Remove-Item -LiteralPath (Join-Path $package 'worker') -Recurse -Force
     Write-Host "Publishing the worker with its own runtime ($Runtime)"
-    Invoke-Dotnet publish (Join-Path $root 'src/Worker') --nologo -v q -r $Runtime --self-contained -p:PublishReadyToRun=true -o (Join-Path $package 'worker')
+    Invoke-Dotnet publish (Join-Path $root 'src/Worker') --nologo -v q -r $Runtime --self-contained '-p:PublishReadyToRun=true' -o (Join-Path $package 'worker')
     $nuget = Join-Path $artifacts 'nuget'
     if (Test-Path -LiteralPath $nuget) { Remove-Item -LiteralPath $nuget -Recurse -Force }
     foreach ($project in 'src/X86', 'src/Sdk/Contracts', 'src/Sdk/Client', 'src/Sdk/Testing') {

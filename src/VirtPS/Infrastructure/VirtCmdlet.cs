@@ -84,7 +84,7 @@ public abstract class VirtCmdlet : PSCmdlet, IDisposable
     {
         var record = new ErrorRecord(e, e.ErrorId, CategoryOf(e.ErrorId), e.Target ?? target);
         if (e.RecommendedAction is { } action)
-            record.ErrorDetails = new ErrorDetails($"{e.Message} {action}") { RecommendedAction = action };
+            record.ErrorDetails = new ErrorDetails(e.Message) { RecommendedAction = action };
         return record;
     }
 
