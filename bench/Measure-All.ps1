@@ -103,6 +103,7 @@ function Measure-Debian {
     else { Add-Row '  ours : QEMU TCG' 'not measured: qemu-system-x86_64 is not installed' '' '' $null }
     Add-Row '  interpreter on the boot' (Get-Median $mips) 'MIPS' '>= 100' ((Get-Median $mips) -ge 100)
     Add-Row "  worker memory beyond the guest's RAM" (Get-Median $memory) 'MiB' '<= 120' ((Get-Median $memory) -le 120)
+    Measure-Idle $initrd
     foreach ($processors in 4, 8) {
         $boot = Measure-Boot Full $processors $initrd
         $seen = @($boot.Console | Select-String 'smp: Brought up \d+ node, (\d+) CPUs').Matches
@@ -139,6 +140,23 @@ function Measure-Store {
         Add-Row "Get-VirtVM with $($found.Count) stored VMs" (Get-Median $values) 'ms' '<= 500' ((Get-Median $values) -le 500 -and $found.Count -eq 1000)
     }
     finally { $env:VIRTPS_HOME = $home0 }
+}
+
+# Processor time of the worker while the guest has nothing to do: ten seconds at a shell's prompt.
+function Measure-Idle([string] $Initrd) {
+    $null = New-VirtVM -Name bench-idle -Kernel $Kernel -Initrd $Initrd -CommandLine $kernelAppend -Memory 512MB -Strategy Full
+    try {
+        Start-VirtVM -Name bench-idle
+        Wait-VirtVM -Name bench-idle -For Console -Pattern 'GUEST-READY' -Timeout 300
+        Start-Sleep -Seconds 5
+        $process = [Diagnostics.Process]::GetProcessById((Get-VirtVM -Name bench-idle).WorkerProcessId)
+        $before = $process.TotalProcessorTime
+        Start-Sleep -Seconds 10
+        $process.Refresh()
+        $percent = ($process.TotalProcessorTime - $before).TotalSeconds * 10
+        Add-Row 'Idle Debian guest: share of one core' $percent '%' '< 2' ($percent -lt 2)
+    }
+    finally { Remove-Bench bench-idle }
 }
 
 function Measure-Trace {

@@ -15,7 +15,7 @@ public class ArrowTests
         // Beyond the engine: the emulation and Iced, which plugins share with their host; the client, for the protocol's types and the store's file formats.
         ["virtps-worker"] = (["VirtPS.Engine", "VirtPS.Guests", "VirtPS.Emulation", "VirtPS.Client"], ["StreamJsonRpc", "Newtonsoft.Json", "Iced"]),
         ["VirtPS"] = (["VirtPS.Sdk", "VirtPS.Client"], ["PowerShellStandard.Library"]),
-        ["VirtPS.Shell"] = (["VirtPS"], ["System.Management.Automation", "RadLine", "Spectre.Console"]),
+        ["VirtPS.Shell"] = ([], ["System.Management.Automation"]),
     };
 
     public static TheoryData<string> Projects => [.. Repository.Shipped.Select(p => p.Path)];
