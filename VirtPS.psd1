@@ -17,6 +17,7 @@
         'Set-VirtVM', 'Rename-VirtVM', 'Remove-VirtVM',
         'Add-VirtVMDevice', 'Get-VirtVMDevice', 'Remove-VirtVMDevice',
         'Get-VirtRingState', 'Trace-VirtRing', 'Measure-VirtRing', 'Show-VirtRing', 'Get-VirtRegister', 'Get-VirtGuestMemory', 'Get-VirtDisassembly',
+        'Compare-VirtStrategy',
         'Receive-VirtConsole', 'Send-VirtConsole', 'Connect-VirtConsole',
         'Get-VirtImage', 'Save-VirtImage', 'New-VirtInitrd',
         'Get-VirtPlugin', 'Register-VirtPlugin', 'Unregister-VirtPlugin', 'Get-VirtStrategy', 'Get-VirtDeviceModel',
