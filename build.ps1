@@ -93,7 +93,7 @@ function Invoke-Test {
     $env:VIRTPS_TEST_ROOT = $root
     $results = @(
         Get-ChildItem -Path (Join-Path $root 'tests/unit'), (Join-Path $root 'tests/guests'), (Join-Path $root 'tests/hardware') -Filter '*.csproj' -Recurse -ErrorAction Ignore |
-            Sort-Object Name | Where-Object BaseName -like $Filter | ForEach-Object {
+            Sort-Object Name | Where-Object { $_.BaseName -like '*Tests' -and $_.BaseName -like $Filter } | ForEach-Object {
                 Write-Host "xUnit: $($_.BaseName)"
                 Invoke-XunitProject $_.FullName
             }

@@ -31,7 +31,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
 
     public IList<IMachineObserver> Observers { get; } = [];
 
-    /// <summary>Guest TSC ticks per second of VM time. See docs/TIME.md for why it is 1 GHz.</summary>
+    /// <summary>Guest TSC ticks per second of VM time, unless the backend has one that it cannot change. See docs/TIME.md for why it is 1 GHz.</summary>
     public ulong TscFrequency { get; set; } = 1_000_000_000;
 
     /// <summary>Takes the place of the PC's own devices; null: <see cref="PlatformLayout.Pc"/> where the guest interface is a PC.</summary>
@@ -64,6 +64,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         undo.Push(backend);
         if (configuration.ProcessorCount > backend.Capabilities.MaxVcpus)
             throw new VirtException("ConfigurationInvalid", $"The strategy '{strategy.Info.Name}' ({backend.Tier}) has at most {backend.Capabilities.MaxVcpus} vCPUs here; {configuration.ProcessorCount} are configured.", null, configuration.Name);
+        TscFrequency = backend.Capabilities.TscFrequency ?? TscFrequency;
         var memory = new GuestMemory();
         undo.Push(memory);
         AddRam(memory);

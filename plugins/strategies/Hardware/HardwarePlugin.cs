@@ -77,6 +77,7 @@ internal sealed class KvmBackend : ICpuBackend
             RingFidelity = RingFidelity.AtExit,
             Execution = ExecutionKind.NonRoot,
             HostRing = null,
+            TscFrequency = _device.FixedTscFrequency(),
         };
     }
 

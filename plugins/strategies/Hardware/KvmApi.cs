@@ -8,24 +8,36 @@ internal static class Kvm
     public const int ApiVersion = 12;
 
     // System.
-    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVcpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05;
+    public const uint GetApiVersion = 0xAE00, CreateVm = 0xAE01, CheckExtension = 0xAE03, GetVcpuMmapSize = 0xAE04, GetSupportedCpuid = 0xC008AE05,
+        GetMsrIndexList = 0xC004AE02;
 
     // VM.
     public const uint CreateVcpu = 0xAE41, GetDirtyLog = 0x4010AE42, SetUserMemoryRegion = 0x4020AE46, SetTssAddress = 0xAE47,
-        SetIdentityMapAddress = 0x4008AE48;
+        SetIdentityMapAddress = 0x4008AE48, EnableCap = 0x4068AEA3, SetMsrFilter = 0x4188AEC6;
 
     // vCPU.
     public const uint Run = 0xAE80, GetRegs = 0x8090AE81, SetRegs = 0x4090AE82, GetSregs = 0x8138AE83, SetSregs = 0x4138AE84, Translate = 0xC018AE85,
         Interrupt = 0x4004AE86, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, SetSignalMask = 0x4004AE8B, SetCpuid2 = 0x4008AE90, Nmi = 0xAE9A,
         SetGuestDebug = 0x4048AE9B, GetVcpuEvents = 0x8040AE9F, SetVcpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2,
-        GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7;
+        GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7,
+        SetTscKhz = 0xAEA2, GetTscKhz = 0xAEA3, SetDeviceAttr = 0x4018AEE1, GetDeviceAttr = 0x4018AEE2, HasDeviceAttr = 0x4018AEE3;
 
     // Capabilities.
-    public const int CapUserMemory = 3, CapNrVcpus = 9, CapVcpuEvents = 41, CapMaxVcpus = 66, CapImmediateExit = 136;
+    public const int CapUserMemory = 3, CapNrVcpus = 9, CapVcpuEvents = 41, CapMaxVcpus = 66, CapImmediateExit = 136, CapTscControl = 60,
+        CapUserSpaceMsr = 188, CapMsrFilter = 189, CapVmTscControl = 214;
 
     // Exit reasons.
     public const uint ExitUnknown = 0, ExitException = 1, ExitIo = 2, ExitHypercall = 3, ExitDebug = 4, ExitHlt = 5, ExitMmio = 6, ExitIrqWindowOpen = 7,
-        ExitShutdown = 8, ExitFailEntry = 9, ExitIntr = 10, ExitSetTpr = 11, ExitInternalError = 17, ExitSystemEvent = 24;
+        ExitShutdown = 8, ExitFailEntry = 9, ExitIntr = 10, ExitSetTpr = 11, ExitInternalError = 17, ExitSystemEvent = 24,
+        ExitRdmsr = 29, ExitWrmsr = 30;
+
+    /// <summary>Why an MSR access comes to us: refused by KVM, unknown to it, or filtered.</summary>
+    public const uint MsrReasonInvalid = 1, MsrReasonUnknown = 2, MsrReasonFilter = 4;
+
+    public const uint MsrFilterRead = 1, MsrFilterWrite = 2;
+
+    /// <summary>vCPU attribute group and attribute of the offset of the guest's TSC to the host's.</summary>
+    public const uint VcpuTscControl = 0, VcpuTscOffset = 0;
 
     public const uint MemLogDirtyPages = 1, MemReadOnly = 2;
     public const uint GuestDebugEnable = 1, GuestDebugSingleStep = 2;
@@ -112,6 +124,42 @@ internal struct KvmMsrEntry
 }
 
 [StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmEnableCap
+{
+    public uint Cap, Flags;
+    public fixed ulong Args[4];
+    public fixed byte Padding[64];
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal unsafe struct KvmMsrFilterRange
+{
+    public uint Flags, Count, Base;
+    public byte* Bitmap;
+}
+
+/// <summary>Flags 0: what no range covers is allowed.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmMsrFilter
+{
+    public uint Flags;
+    public KvmMsrFilterRanges Ranges;
+}
+
+[System.Runtime.CompilerServices.InlineArray(16)]
+internal struct KvmMsrFilterRanges
+{
+    private KvmMsrFilterRange _first;
+}
+
+[StructLayout(LayoutKind.Sequential)]
+internal struct KvmDeviceAttr
+{
+    public uint Flags, Group;
+    public ulong Attr, Addr;
+}
+
+[StructLayout(LayoutKind.Sequential)]
 internal struct KvmCpuidEntry2
 {
     public uint Function, Index, Flags, Eax, Ebx, Ecx, Edx, Pad0, Pad1, Pad2;
@@ -170,6 +218,11 @@ internal unsafe struct KvmRun
     [FieldOffset(52)] public byte MmioIsWrite;
 
     [FieldOffset(32)] public uint InternalSubError;
+
+    [FieldOffset(32)] public byte MsrError;
+    [FieldOffset(40)] public uint MsrReason;
+    [FieldOffset(44)] public uint MsrIndex;
+    [FieldOffset(48)] public ulong MsrData;
 
     [FieldOffset(32)] public uint DebugException;
     [FieldOffset(40)] public ulong DebugPc;

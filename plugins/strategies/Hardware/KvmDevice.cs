@@ -7,9 +7,20 @@ namespace VirtPS.Strategy.Hardware;
 /// <summary>An open <c>/dev/kvm</c>.</summary>
 internal sealed unsafe class KvmDevice : IDisposable
 {
-    private KvmDevice(int fd) => Fd = fd;
+    private const int MaxMsrs = 1024;
+
+    private readonly Lazy<IReadOnlySet<uint>> _keptMsrs;
+
+    private KvmDevice(int fd)
+    {
+        Fd = fd;
+        _keptMsrs = new(ReadMsrList);
+    }
 
     public int Fd { get; }
+
+    /// <summary>The MSRs that this KVM keeps for a guest (KVM_GET_MSR_INDEX_LIST).</summary>
+    public IReadOnlySet<uint> KeptMsrs => _keptMsrs.Value;
 
     /// <summary>Opens and checks the API version; null with the reason when it cannot be used.</summary>
     public static KvmDevice? TryOpen(string path, out HostSupport support)
@@ -43,6 +54,35 @@ internal sealed unsafe class KvmDevice : IDisposable
     public static bool IsParavirtual => Directory.Exists("/sys/module/kvm_pvm");
 
     public int Check(int capability) => Math.Max(0, LinuxCalls.Ioctl(Fd, Kvm.CheckExtension, (nuint)capability));
+
+    private HashSet<uint> ReadMsrList()
+    {
+        uint* list = stackalloc uint[1 + MaxMsrs];
+        list[0] = MaxMsrs;
+        Must(LinuxCalls.Ioctl(Fd, Kvm.GetMsrIndexList, list), "the list of its model-specific registers");
+        return [.. new ReadOnlySpan<uint>(list + 1, (int)list[0])];
+    }
+
+    /// <summary>The only TSC frequency in Hz that guests can have here; null when the processor scales it to any.</summary>
+    public ulong? FixedTscFrequency()
+    {
+        if (Check(Kvm.CapTscControl) != 0)
+            return null;
+        int vm = Must(LinuxCalls.Ioctl(Fd, Kvm.CreateVm, (nuint)0), "a new virtual machine"), vcpu = -1;
+        try
+        {
+            if (Check(Kvm.CapVmTscControl) == 0)
+                vcpu = Must(LinuxCalls.Ioctl(vm, Kvm.CreateVcpu, (nuint)0), "a virtual processor");
+            int khz = LinuxCalls.Ioctl(vcpu >= 0 ? vcpu : vm, Kvm.GetTscKhz, (nuint)0);
+            return khz > 0 ? (ulong)khz * 1000 : null;
+        }
+        finally
+        {
+            if (vcpu >= 0)
+                _ = LinuxCalls.Close(vcpu);
+            _ = LinuxCalls.Close(vm);
+        }
+    }
 
     private static HostSupport WhyNot(string path, int error) => error switch
     {

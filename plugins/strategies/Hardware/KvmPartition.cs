@@ -1,6 +1,7 @@
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Interrupts;
 using VirtPS.Sdk.Memory;
+using VirtPS.X86;
 
 namespace VirtPS.Strategy.Hardware;
 
@@ -26,6 +27,56 @@ internal sealed unsafe class KvmPartition : IPartition
         ulong identity = IdentityMapAddress;
         _ = LinuxCalls.Ioctl(_fd, Kvm.SetIdentityMapAddress, &identity);
         _ = LinuxCalls.Ioctl(_fd, Kvm.SetTssAddress, (nuint)TssAddress);
+        Tsc = new TscBase(options.TscFrequency);
+        try
+        {
+            SendMsrsToUs();
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>What ties all vCPUs' TSCs to the machine's.</summary>
+    public TscBase Tsc { get; }
+
+    /// <summary>
+    /// MSRs that KVM does not have, or refuses, come to the machine. So do two that KVM would answer itself, although without a local APIC of its own it knows nothing of
+    /// them; the x2APIC range needs no filter (and can't have one), KVM refuses it then.
+    /// </summary>
+    private void SendMsrsToUs()
+    {
+        if (_device.Check(Kvm.CapUserSpaceMsr) == 0 || _device.Check(Kvm.CapMsrFilter) == 0)
+            return;
+        var enable = new KvmEnableCap { Cap = Kvm.CapUserSpaceMsr };
+        enable.Args[0] = Kvm.MsrReasonInvalid | Kvm.MsrReasonUnknown | Kvm.MsrReasonFilter;
+        KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.EnableCap, &enable), "to hand on model-specific registers");
+        // One bit per register, 0 = to us.
+        byte none = 0;
+        var filter = new KvmMsrFilter();
+        filter.Ranges[0] = new KvmMsrFilterRange { Flags = Kvm.MsrFilterRead | Kvm.MsrFilterWrite, Base = Msr.ApicBase, Count = 1, Bitmap = &none };
+        filter.Ranges[1] = new KvmMsrFilterRange { Flags = Kvm.MsrFilterRead | Kvm.MsrFilterWrite, Base = Msr.TscDeadline, Count = 1, Bitmap = &none };
+        KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.SetMsrFilter, &filter), "the filter of model-specific registers");
+    }
+
+    /// <summary>Reads guest memory without a vCPU; false where there is none.</summary>
+    public bool TryRead(ulong gpa, Span<byte> destination)
+    {
+        lock (_gate)
+        {
+            foreach (MemorySlot slot in _slots.Keys)
+            {
+                if (gpa - slot.Gpa >= slot.Size || slot.Size - (gpa - slot.Gpa) < (ulong)destination.Length)
+                    continue;
+                // SAFETY: inside the slot, which is mapped as long as it is in the table.
+                new ReadOnlySpan<byte>(slot.Address + (gpa - slot.Gpa), destination.Length).CopyTo(destination);
+                return true;
+            }
+        }
+
+        return false;
     }
 
     public PartitionOptions Options { get; }

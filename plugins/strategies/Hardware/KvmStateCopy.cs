@@ -7,12 +7,10 @@ namespace VirtPS.Strategy.Hardware;
 /// <summary>Copies a processor's whole state between KVM and <see cref="VcpuState"/>.</summary>
 internal static unsafe class KvmStateCopy
 {
-    private static ReadOnlySpan<uint> Msrs =>
-    [
-        Msr.Star, Msr.Lstar, Msr.Cstar, Msr.Sfmask, Msr.KernelGsBase, Msr.SysenterCs, Msr.SysenterEsp, Msr.SysenterEip, Msr.TscAux, Msr.Pat, Msr.MiscEnable,
-    ];
+    /// <summary>xAPIC at its usual place. The machine's own local APIC says what the guest sees; KVM takes from it only whether CPUID shows an APIC.</summary>
+    private const ulong ApicBaseAddress = 0xFEE0_0000;
 
-    public static void Read(int fd, VcpuState* state)
+    public static void Read(int fd, KvmMsrs msrs, VcpuState* state)
     {
         KvmRegs regs;
         Must(fd, Kvm.GetRegs, &regs, "the general registers");
@@ -33,12 +31,13 @@ internal static unsafe class KvmStateCopy
         state->Cpl = !state->IsProtected ? (byte)0 : state->IsVirtual8086 ? (byte)3 : (byte)state->SS.Dpl;
 
         ReadDebug(fd, state);
-        ReadMsrs(fd, state);
+        msrs.Read(state);
         ReadExtended(fd, state);
         ReadEvents(fd, state);
     }
 
-    public static void Write(int fd, VcpuState* state)
+    /// <param name="bootstrap">vCPU 0.</param>
+    public static void Write(int fd, KvmMsrs msrs, VcpuState* state, bool bootstrap)
     {
         ulong* gpr = state->Gpr;
         var regs = new KvmRegs
@@ -56,13 +55,14 @@ internal static unsafe class KvmStateCopy
         (s.Gdt.Base, s.Gdt.Limit) = (state->Gdtr.Base, state->Gdtr.Limit);
         (s.Idt.Base, s.Idt.Limit) = (state->Idtr.Base, state->Idtr.Limit);
         (s.Cr0, s.Cr2, s.Cr3, s.Cr4, s.Efer) = (state->Cr0, state->Cr2, state->Cr3, state->Cr4, state->Efer);
+        s.ApicBase = ApicBaseAddress | Msr.ApicBaseEnable | (bootstrap ? Msr.ApicBaseBsp : 0);
         for (int i = 0; i < 4; i++)
             s.InterruptBitmap[i] = 0;
         Must(fd, Kvm.SetSregs, &s, "the system registers");
         Must(fd, Kvm.SetRegs, &regs, "the general registers");
 
         WriteDebug(fd, state);
-        WriteMsrs(fd, state);
+        msrs.Write(state);
         WriteExtended(fd, state);
         WriteEvents(fd, state);
     }
@@ -113,51 +113,6 @@ internal static unsafe class KvmStateCopy
         Must(fd, Kvm.SetDebugRegs, &d, "the debug registers");
     }
 
-    private static void ReadMsrs(int fd, VcpuState* state)
-    {
-        int count = Msrs.Length;
-        byte* block = stackalloc byte[8 + count * sizeof(KvmMsrEntry)];
-        KvmMsrEntry* entries = Prepare(block, state, withValues: false);
-        if (LinuxCalls.Ioctl(fd, Kvm.GetMsrs, block) < 0)
-            throw new VirtException("StrategyUnavailable", $"KVM refused the model-specific registers: {LinuxCalls.ErrorText()}.");
-        for (int i = 0; i < count; i++)
-            *Field(state, entries[i].Index) = entries[i].Data;
-    }
-
-    private static void WriteMsrs(int fd, VcpuState* state)
-    {
-        byte* block = stackalloc byte[8 + Msrs.Length * sizeof(KvmMsrEntry)];
-        _ = Prepare(block, state, withValues: true);
-        // KVM stops at the first MSR it does not have; what a host lacks its guests are not offered.
-        if (LinuxCalls.Ioctl(fd, Kvm.SetMsrs, block) < 0)
-            throw new VirtException("StrategyUnavailable", $"KVM refused the model-specific registers: {LinuxCalls.ErrorText()}.");
-    }
-
-    private static KvmMsrEntry* Prepare(byte* block, VcpuState* state, bool withValues)
-    {
-        *(ulong*)block = (ulong)Msrs.Length;
-        var entries = (KvmMsrEntry*)(block + 8);
-        for (int i = 0; i < Msrs.Length; i++)
-            entries[i] = new KvmMsrEntry { Index = Msrs[i], Data = withValues ? *Field(state, Msrs[i]) : 0 };
-        return entries;
-    }
-
-    private static ulong* Field(VcpuState* state, uint msr) => msr switch
-    {
-        Msr.Star => &state->Star,
-        Msr.Lstar => &state->Lstar,
-        Msr.Cstar => &state->Cstar,
-        Msr.Sfmask => &state->Sfmask,
-        Msr.KernelGsBase => &state->KernelGsBase,
-        Msr.SysenterCs => &state->SysenterCs,
-        Msr.SysenterEsp => &state->SysenterEsp,
-        Msr.SysenterEip => &state->SysenterEip,
-        Msr.TscAux => &state->TscAux,
-        Msr.Pat => &state->Pat,
-        Msr.MiscEnable => &state->MiscEnable,
-        _ => throw new ArgumentOutOfRangeException(nameof(msr)),
-    };
-
     private static void ReadExtended(int fd, VcpuState* state)
     {
         byte* area = stackalloc byte[4096];
@@ -181,7 +136,7 @@ internal static unsafe class KvmStateCopy
         Must(fd, Kvm.SetXsave, area, "the XSAVE area");
     }
 
-    private static void ReadEvents(int fd, VcpuState* state)
+    public static void ReadEvents(int fd, VcpuState* state)
     {
         KvmVcpuEvents e;
         Must(fd, Kvm.GetVcpuEvents, &e, "the pending events");
@@ -201,6 +156,9 @@ internal static unsafe class KvmStateCopy
     {
         KvmVcpuEvents e;
         Must(fd, Kvm.GetVcpuEvents, &e, "the pending events");
+        // Given to KVM but not yet taken by the guest: it becomes a request again.
+        if (e.NmiPending != 0)
+            Interlocked.Or(ref state->Requests, (uint)VcpuRequests.Nmi);
         PendingEvent p = state->Pending;
         (e.ExceptionInjected, e.InterruptInjected, e.NmiInjected, e.NmiPending, e.ExceptionPending) = (0, 0, 0, 0, 0);
         e.NmiMasked = state->NmiBlocked ? (byte)1 : (byte)0;

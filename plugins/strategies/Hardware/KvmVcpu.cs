@@ -18,7 +18,10 @@ internal sealed unsafe class KvmVcpu : IVcpu
     private readonly KvmRun* _run;
     private readonly nuint _runSize;
     private readonly int _fd;
+    private readonly KvmMsrs _msrs;
+    private readonly KvmTsc _tsc;
     private int _thread;
+    private bool _windowIsKnown;
     private bool _stateIsFresh;
     private bool _stateIsChanged = true;
     private bool _ioPending;
@@ -28,18 +31,30 @@ internal sealed unsafe class KvmVcpu : IVcpu
     {
         (_partition, Index, _host) = (partition, index, host);
         _fd = KvmDevice.Must(LinuxCalls.Ioctl(partition.Fd, Kvm.CreateVcpu, (nuint)index), $"virtual processor {index}");
-        _runSize = (nuint)KvmDevice.Must(LinuxCalls.Ioctl(partition.Device.Fd, Kvm.GetVcpuMmapSize, (nuint)0), "the size of the run structure");
-        void* page = LinuxCalls.Mmap(null, _runSize, LinuxCalls.ProtReadWrite, LinuxCalls.MapShared, _fd, 0);
-        if ((nint)page == -1)
-            throw new Sdk.VirtException("StrategyUnavailable", $"The run structure of virtual processor {index} cannot be mapped: {LinuxCalls.ErrorText()}.");
-        _run = (KvmRun*)page;
         // SAFETY: both blocks live until Dispose; the state needs 64-byte alignment for its XSAVE area.
         _state = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(VcpuState), 64);
         NativeMemory.Clear(_state, (nuint)sizeof(VcpuState));
         _counters = (RingCounters*)NativeMemory.AllocZeroed((nuint)sizeof(RingCounters));
-        VcpuState.Reset(_state, init: false, bootstrap: index == 0);
-        KvmCpuid.Apply(_fd, partition.Options.Cpuid, index);
-        LetKickSignalThrough();
+        try
+        {
+            _runSize = (nuint)KvmDevice.Must(LinuxCalls.Ioctl(partition.Device.Fd, Kvm.GetVcpuMmapSize, (nuint)0), "the size of the run structure");
+            void* page = LinuxCalls.Mmap(null, _runSize, LinuxCalls.ProtReadWrite, LinuxCalls.MapShared, _fd, 0);
+            if ((nint)page == -1)
+                throw new Sdk.VirtException("StrategyUnavailable", $"The run structure of virtual processor {index} cannot be mapped: {LinuxCalls.ErrorText()}.");
+            _run = (KvmRun*)page;
+            VcpuState.Reset(_state, init: false, bootstrap: index == 0);
+            KvmCpuid.Apply(_fd, partition.Options.Cpuid, index);
+            LetKickSignalThrough();
+            // Refused where the processor cannot scale and the frequency is another; a machine asks for the one it can have (BackendCapabilities.TscFrequency).
+            _ = LinuxCalls.Ioctl(_fd, Kvm.SetTscKhz, (nuint)(partition.Options.TscFrequency / 1000));
+            _msrs = new KvmMsrs(_fd, partition.Device, partition.Options.Log);
+            _tsc = new KvmTsc(_fd, _msrs, partition.Tsc, host);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
     }
 
     public int Index { get; }
@@ -69,6 +84,7 @@ internal sealed unsafe class KvmVcpu : IVcpu
     private VcpuExit Enter(bool step)
     {
         BindThread();
+        _tsc.Follow();
         VcpuExit exit = Loop(step);
         if (_ioPending)
             CompletePending();
@@ -86,25 +102,31 @@ internal sealed unsafe class KvmVcpu : IVcpu
                 return VcpuExit.Kicked;
             }
 
-            if ((requests & (uint)VcpuRequests.Nmi) != 0)
-            {
-                Interlocked.And(ref _state->Requests, ~(uint)VcpuRequests.Nmi);
-                _ = LinuxCalls.Ioctl(_fd, Kvm.Nmi, (nuint)0);
-            }
-
             // Without KVM's own local APICs, INIT and SIPI are the machine's: a processor that waits for SIPI executes nothing.
             if (_state->MpState is MpState.WaitForSipi or MpState.Shutdown)
                 return VcpuExit.Kicked;
             _state->MpState = MpState.Runnable;
             PushState();
+            // Behind PushState, which would take it back: a state that was set has no NMI in it.
+            if ((Volatile.Read(ref _state->Requests) & (uint)VcpuRequests.Nmi) != 0)
+            {
+                Interlocked.And(ref _state->Requests, ~(uint)VcpuRequests.Nmi);
+                KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.Nmi, (nuint)0), "an NMI");
+            }
+
             bool wantsWindow = (requests & (uint)VcpuRequests.Interrupt) != 0;
             if (wantsWindow && !_ioPending && CanTakeInterrupt())
+            {
+                _windowIsKnown = false;
                 return VcpuExit.InterruptWindow;
+            }
+
             _run->RequestInterruptWindow = wantsWindow ? (byte)1 : (byte)0;
             _run->Cr8 = _host.ReadCr8();
             int result = LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0);
             _stateIsFresh = false;
             _ioPending = false;
+            _windowIsKnown = true;
             if (_run->Cr8 != _host.ReadCr8())
                 _host.WriteCr8(_run->Cr8);
             if (result < 0)
@@ -136,8 +158,12 @@ internal sealed unsafe class KvmVcpu : IVcpu
             case Kvm.ExitMmio:
                 MmioAccess();
                 return null;
+            case Kvm.ExitRdmsr or Kvm.ExitWrmsr:
+                MsrAccess();
+                return null;
             case Kvm.ExitHlt:
                 _state->MpState = MpState.Halted;
+                TakeWakeConditions();
                 return VcpuExit.Halt;
             case Kvm.ExitIrqWindowOpen:
                 return VcpuExit.InterruptWindow;
@@ -206,6 +232,30 @@ internal sealed unsafe class KvmVcpu : IVcpu
         _ioPending = true;
     }
 
+    private void MsrAccess()
+    {
+        bool known;
+        if (_run->ExitReason == Kvm.ExitWrmsr)
+        {
+            known = _host.WriteMsr(_run->MsrIndex, _run->MsrData);
+        }
+        else
+        {
+            known = _host.ReadMsr(_run->MsrIndex, out ulong value);
+            _run->MsrData = value;
+        }
+
+        _run->MsrError = known ? (byte)0 : (byte)1;
+        _ioPending = true;
+    }
+
+    /// <summary>What decides whether a halted processor wakes up: the runner looks at the state without asking for all of it.</summary>
+    private void TakeWakeConditions()
+    {
+        _state->Rflags = _run->IfFlag != 0 ? _state->Rflags | Rflags.IF : _state->Rflags & ~Rflags.IF;
+        KvmStateCopy.ReadEvents(_fd, _state);
+    }
+
     private static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1ul << (size * 8)) - 1;
 
     /// <summary>Enters with immediate_exit so that KVM finishes the instruction whose I/O was answered (api.rst, KVM_RUN); a second half is answered too.</summary>
@@ -224,12 +274,18 @@ internal sealed unsafe class KvmVcpu : IVcpu
                 MmioAccess();
             else if (_run->ExitReason == Kvm.ExitIo)
                 PortAccess();
+            else if (_run->ExitReason is Kvm.ExitRdmsr or Kvm.ExitWrmsr)
+                MsrAccess();
         }
     }
 
+    /// <summary>By KVM's word at the last exit, else by the state where that is at hand; in doubt no, and KVM says when (KVM_EXIT_IRQ_WINDOW_OPEN).</summary>
     private bool CanTakeInterrupt()
     {
-        SynchronizeState();
+        if (_windowIsKnown)
+            return _run->ReadyForInterruptInjection != 0;
+        if (!_stateIsFresh)
+            return false;
         return (_state->Rflags & Rflags.IF) != 0 && _state->InterruptShadow == InterruptShadow.None && !_state->Pending.IsPending;
     }
 
@@ -240,7 +296,7 @@ internal sealed unsafe class KvmVcpu : IVcpu
         uint irq = vector;
         if (LinuxCalls.Ioctl(_fd, Kvm.Interrupt, &irq) < 0)
             _host.ReportFailure($"KVM refused interrupt {vector}: {LinuxCalls.ErrorText()}.");
-        _stateIsFresh = false;
+        (_stateIsFresh, _windowIsKnown) = (false, false);
     }
 
     public void Kick()
@@ -293,7 +349,8 @@ internal sealed unsafe class KvmVcpu : IVcpu
     {
         if (_stateIsFresh || _stateIsChanged)
             return;
-        KvmStateCopy.Read(_fd, _state);
+        KvmStateCopy.Read(_fd, _msrs, _state);
+        _tsc.Read(_state);
         _stateIsFresh = true;
     }
 
@@ -303,25 +360,42 @@ internal sealed unsafe class KvmVcpu : IVcpu
     {
         if (!_stateIsChanged)
             return;
-        KvmStateCopy.Write(_fd, _state);
-        _stateIsChanged = false;
+        KvmStateCopy.Write(_fd, _msrs, _state, bootstrap: Index == 0);
+        _tsc.Write(_state);
+        (_stateIsChanged, _windowIsKnown) = (false, false);
         _stateIsFresh = true;
     }
 
     public bool TryTranslate(ulong linear, out ulong gpa)
     {
-        PushState();
-        var t = new KvmTranslation { LinearAddress = linear };
-        bool ok = LinuxCalls.Ioctl(_fd, Kvm.Translate, &t) >= 0 && t.Valid != 0;
-        gpa = t.PhysicalAddress;
-        return ok;
+        SynchronizeState();
+        return KvmPageWalk.TryTranslate(_partition, _state, linear, out gpa);
     }
 
     private string Report()
     {
         _stateIsFresh = false;
         SynchronizeState();
-        return $" RIP 0x{_state->Rip:X}, CS 0x{_state->CS.Selector:X}, RSP 0x{_state->Gpr[(int)Gpr.Rsp]:X}, CR0 0x{_state->Cr0:X}, CR3 0x{_state->Cr3:X}, RFLAGS 0x{_state->Rflags:X}.";
+        return $" RIP 0x{_state->Rip:X}, CS 0x{_state->CS.Selector:X}, RSP 0x{_state->Gpr[(int)Gpr.Rsp]:X}, CR0 0x{_state->Cr0:X}, CR3 0x{_state->Cr3:X}, RFLAGS 0x{_state->Rflags:X}, code {CodeAtRip()}.";
+    }
+
+    /// <summary>Up to 15 bytes at RIP, the longest instruction; page by page, so that those before an unmapped page are shown.</summary>
+    private string CodeAtRip()
+    {
+        ulong linear = _state->CS.Base + _state->Rip;
+        if (!_state->IsLongMode)
+            linear = (uint)linear;
+        Span<byte> bytes = stackalloc byte[15];
+        int count = 0;
+        while (count < bytes.Length && KvmPageWalk.TryTranslate(_partition, _state, linear + (ulong)count, out ulong gpa))
+        {
+            int part = (int)Math.Min((ulong)(bytes.Length - count), 0x1000 - (gpa & 0xFFF));
+            if (!_partition.TryRead(gpa, bytes.Slice(count, part)))
+                break;
+            count += part;
+        }
+
+        return count == 0 ? "not readable" : Convert.ToHexString(bytes[..count]);
     }
 
     public void Dispose()
@@ -329,7 +403,8 @@ internal sealed unsafe class KvmVcpu : IVcpu
         if (_disposed)
             return;
         _disposed = true;
-        _ = LinuxCalls.Munmap(_run, _runSize);
+        if (_run is not null)
+            _ = LinuxCalls.Munmap(_run, _runSize);
         _ = LinuxCalls.Close(_fd);
         NativeMemory.AlignedFree(_state);
         NativeMemory.Free(_counters);

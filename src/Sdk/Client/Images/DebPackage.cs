@@ -43,6 +43,37 @@ internal static class DebPackage
         throw Invalid(package, "it does not hold the file that was looked for");
     }
 
+    /// <summary>
+    /// Extracts every file for which <paramref name="destination"/> gives a place, in one pass; returns their paths in the package. Errors: ImageInvalid, also when there is none.
+    /// </summary>
+    public static async Task<IReadOnlyList<string>> ExtractAllAsync(string package, Func<string, string?> destination, CancellationToken cancellation)
+    {
+        List<string> found = [];
+        bool Place(string path, out string place) => (place = destination(path) ?? "").Length > 0;
+        try
+        {
+            await using FileStream file = new(package, FileMode.Open, FileAccess.Read, FileShare.Read);
+            await using Stream data = OpenData(package, file);
+            await using var tar = new TarReader(data);
+            while (await tar.GetNextEntryAsync(copyData: false, cancellation).ConfigureAwait(false) is { } entry)
+            {
+                string path = entry.Name.TrimStart('.', '/');
+                if (entry.EntryType is not (TarEntryType.RegularFile or TarEntryType.V7RegularFile) || entry.DataStream is null || !Place(path, out string place))
+                    continue;
+                await using FileStream output = new(place, FileMode.CreateNew, FileAccess.Write);
+                await entry.DataStream.CopyToAsync(output, cancellation).ConfigureAwait(false);
+                found.Add(path);
+            }
+        }
+        catch (Exception e) when (e is InvalidDataException or EndOfStreamException or FormatException or OverflowException or SharpCompress.Common.SharpCompressException
+            or SharpCompress.Compressors.ZStandard.ZstdException)
+        {
+            throw Invalid(package, $"its content cannot be unpacked ({e.Message})", e);
+        }
+
+        return found.Count > 0 ? found : throw Invalid(package, "it does not hold the files that were looked for");
+    }
+
     private static Stream OpenData(string package, FileStream file)
     {
         Span<byte> magic = stackalloc byte[8];

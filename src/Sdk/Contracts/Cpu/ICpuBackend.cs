@@ -33,6 +33,9 @@ public sealed record BackendCapabilities
     /// <summary>The ring of the real processor in which guest code runs; null where it has none of its own (non-root mode).</summary>
     public int? HostRing { get; init; }
 
+    /// <summary>The only guest TSC frequency in Hz that there can be on this host; null: any, as <see cref="PartitionOptions.TscFrequency"/> says.</summary>
+    public ulong? TscFrequency { get; init; }
+
     /// <summary>Counts instructions exactly.</summary>
     public bool CountsInstructions { get; init; }
 }

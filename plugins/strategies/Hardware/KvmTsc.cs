@@ -1,0 +1,124 @@
+using System.Diagnostics;
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Strategy.Hardware;
+
+/// <summary>
+/// Ties the guest's TSC, which the processor counts, to the machine's, which stands still while the machine is paused. One per partition: all vCPUs have the same base, so
+/// that their TSCs agree. Thread-safe.
+/// </summary>
+internal sealed class TscBase(ulong frequency)
+{
+    private readonly Lock _gate = new();
+    private ulong _machine;
+    private long _host;
+    private bool _known;
+
+    /// <summary>KVM's TSC offset with which the guest's TSC equals the machine's; valid with <see cref="Epoch"/> above 0.</summary>
+    public ulong Offset { get; private set; }
+
+    /// <summary>Counts changes of <see cref="Offset"/>.</summary>
+    public int Epoch { get; private set; }
+
+    /// <summary>
+    /// Looks whether the machine's time has been stopped, set or restored since the base was taken (a millisecond of difference to the host's clock), and takes it anew then.
+    /// <paramref name="vcpu"/> is the calling thread's. Returns the epoch.
+    /// </summary>
+    public int Check(KvmTsc vcpu, IVcpuHost machine)
+    {
+        lock (_gate)
+        {
+            ulong now = machine.ReadMachineTsc();
+            long host = Stopwatch.GetTimestamp();
+            ulong expected = _machine + (ulong)((UInt128)(ulong)(host - _host) * frequency / (ulong)Stopwatch.Frequency);
+            ulong tolerance = frequency / 1000;
+            if (_known && expected - now + tolerance <= 2 * tolerance)
+                return Epoch;
+            Offset = vcpu.OffsetFor(now);
+            (_machine, _host, _known) = (now, host, true);
+            return ++Epoch;
+        }
+    }
+}
+
+/// <summary>One vCPU's TSC. Called on its own thread.</summary>
+internal sealed unsafe class KvmTsc
+{
+    private readonly int _fd;
+    private readonly KvmMsrs _msrs;
+    private readonly TscBase _base;
+    private readonly IVcpuHost _machine;
+    private readonly bool _hasOffset;
+    private ulong _baseOffset;
+    private int _epoch;
+
+    public KvmTsc(int fd, KvmMsrs msrs, TscBase tscBase, IVcpuHost machine)
+    {
+        (_fd, _msrs, _base, _machine) = (fd, msrs, tscBase, machine);
+        ulong unused;
+        KvmDeviceAttr attr = OffsetAttribute(&unused);
+        // Linux 5.16; before, the only way is to write the counter itself, which KVM synchronizes with the last write of any vCPU.
+        _hasOffset = LinuxCalls.Ioctl(fd, Kvm.HasDeviceAttr, &attr) == 0;
+    }
+
+    /// <summary>Before guest code is entered: follows the machine's time when that was stopped or set.</summary>
+    public void Follow()
+    {
+        if (!_hasOffset)
+            return;
+        int epoch = _base.Check(this, _machine);
+        if (epoch == _epoch)
+            return;
+        ulong own = _epoch == 0 ? 0 : Offset - _baseOffset;
+        (_epoch, _baseOffset) = (epoch, _base.Offset);
+        Offset = _baseOffset + own;
+    }
+
+    /// <summary>Takes the guest's own offset (IA32_TSC writes) into the state.</summary>
+    public void Read(VcpuState* state)
+    {
+        if (_hasOffset && _epoch != 0)
+            state->TscOffset = Offset - _baseOffset;
+    }
+
+    public void Write(VcpuState* state)
+    {
+        if (_hasOffset)
+        {
+            Follow();
+            Offset = _baseOffset + state->TscOffset;
+        }
+        else
+        {
+            _ = _msrs.TrySet(Msr.Tsc, _machine.ReadMachineTsc() + state->TscOffset);
+        }
+    }
+
+    /// <summary>The offset that makes the guest's TSC <paramref name="value"/> now.</summary>
+    internal ulong OffsetFor(ulong value)
+    {
+        ulong offset = Offset;
+        return _msrs.TryGet(Msr.Tsc, out ulong now) ? offset + (value - now) : offset;
+    }
+
+    private ulong Offset
+    {
+        get
+        {
+            ulong value;
+            KvmDeviceAttr attr = OffsetAttribute(&value);
+            KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.GetDeviceAttr, &attr), "to tell the TSC offset");
+            return value;
+        }
+
+        set
+        {
+            ulong argument = value;
+            KvmDeviceAttr attr = OffsetAttribute(&argument);
+            KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.SetDeviceAttr, &attr), "the TSC offset");
+        }
+    }
+
+    private static KvmDeviceAttr OffsetAttribute(ulong* value) => new() { Group = Kvm.VcpuTscControl, Attr = Kvm.VcpuTscOffset, Addr = (ulong)value };
+}

@@ -1,0 +1,80 @@
+using VirtPS.Sdk;
+using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Memory;
+using VirtPS.Sdk.Plugins;
+using VirtPS.Sdk.Testing.Conformance;
+using VirtPS.Strategy.Hardware;
+using VirtPS.X86;
+
+namespace VirtPS.Hardware.Tests;
+
+/// <summary>What is taken is given back; what goes wrong is told. Smoke tests of the ioctl layer: they run on a paravirtual KVM too.</summary>
+public sealed class ResourceTests
+{
+    private const string Device = "/dev/kvm";
+
+    /// <summary>A partition with memory and a vCPU, made and dropped again and again, leaves no file descriptor and no mapping of a run structure.</summary>
+    [Fact]
+    public void A_thousand_partitions_leave_nothing_open()
+    {
+        using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
+        Assert.SkipWhen(probe is null, support.Reason);
+        using var backend = new KvmBackend(Device);
+        CreateAndDrop(backend);
+        (int files, int mappings) = (OpenFiles(), KvmMappings());
+        for (int i = 0; i < 1000; i++)
+            CreateAndDrop(backend);
+        Assert.Equal((files, mappings), (OpenFiles(), KvmMappings()));
+    }
+
+    /// <summary>A vCPU that KVM refuses (its number is taken) is an error, and nothing of it stays open.</summary>
+    [Fact]
+    public void A_refused_vcpu_leaves_nothing_open()
+    {
+        using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
+        Assert.SkipWhen(probe is null, support.Reason);
+        using var backend = new KvmBackend(Device);
+        using IPartition partition = backend.CreatePartition(Options());
+        using IVcpu vcpu = partition.CreateVcpu(0, new ScriptedVcpuHost());
+        (int files, int mappings) = (OpenFiles(), KvmMappings());
+        VirtException e = Assert.Throws<VirtException>(() => partition.CreateVcpu(0, new ScriptedVcpuHost()));
+        Assert.Contains("virtual processor 0", e.Message, StringComparison.Ordinal);
+        Assert.Equal((files, mappings), (OpenFiles(), KvmMappings()));
+    }
+
+    /// <summary>An SSE instruction on a device's memory is none that KVM can carry out for the guest: the report names the error, the place and the code there.</summary>
+    [Fact]
+    public void A_failure_report_shows_the_code_at_rip()
+    {
+        using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
+        Assert.SkipWhen(probe is null, support.Reason);
+        using var machine = new ConformanceMachine(new HardwareStrategy());
+        // mov rax, MMIO; pand xmm0, [rax]; hlt
+        machine.EnterLongMode(c => c.Mov(Gpr.Rax, ConformanceMachine.MmioAddress).Bytes(0x66, 0x0F, 0xDB, 0x00).Hlt());
+        Assert.Equal(VcpuExit.Failed, machine.Run());
+        Assert.Contains("KVM internal error 1 (emulation failed)", machine.Host.Failure, StringComparison.Ordinal);
+        Assert.Contains("RIP 0x1000A,", machine.Host.Failure, StringComparison.Ordinal);
+        Assert.Contains("code 660FDB00F4", machine.Host.Failure, StringComparison.Ordinal);
+    }
+
+    private static void CreateAndDrop(KvmBackend backend)
+    {
+        using var memory = new GuestMemory();
+        using IPartition partition = backend.CreatePartition(Options());
+        memory.Add(new MemorySlot("ram", 0, new HeapMemoryRegion(1 << 20)));
+        memory.Attach(partition);
+        using IVcpu vcpu = partition.CreateVcpu(0, new ScriptedVcpuHost());
+    }
+
+    private static PartitionOptions Options() => new()
+    {
+        VcpuCount = 1,
+        Cpuid = new HardwareStrategy().CreateCpuidPolicy(1, new Dictionary<string, string>()),
+        TscFrequency = 1_000_000_000,
+        Log = NullLog.Instance,
+    };
+
+    private static int OpenFiles() => Directory.GetFileSystemEntries("/proc/self/fd").Length;
+
+    private static int KvmMappings() => File.ReadLines("/proc/self/maps").Count(l => l.Contains("kvm-vcpu", StringComparison.Ordinal));
+}

@@ -1,0 +1,78 @@
+using System.Diagnostics;
+using VirtPS.Engine.Catalog;
+using VirtPS.Sdk.Machine;
+using VirtPS.Sdk.Plugins;
+using VirtPS.Sdk.Testing.Conformance;
+
+namespace VirtPS.Nested.Runner;
+
+/// <summary>
+/// Runs inside a small Linux that has a real KVM: the strategy conformance suite, ringlab and a stock Linux kernel, on our engine in this process. One line per result
+/// (<c>NESTED pass|FAIL seconds name: text</c>) on standard output; the number of failures, at most 100, goes to the debug-exit port when there is one.
+/// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501.
+/// </summary>
+internal static class Program
+{
+    private const ushort DebugExitPort = 0x501;
+
+    private static int s_failures;
+
+    private static int Main(string[] arguments)
+    {
+        if (arguments.Length < 3)
+        {
+            Console.Error.WriteLine("usage: VirtPS.Nested.Runner <plugins> <kernel> <initrd> [debug-exit]");
+            return 2;
+        }
+
+        var registry = new PluginRegistry(Path.Combine(Path.GetTempPath(), "plugins.json"));
+        var catalog = new PluginCatalog([new PluginRoot(arguments[0], PluginSource.Module)], registry);
+        Report("probe", () =>
+        {
+            HostSupport support = catalog.GetStrategy("Hardware", new Dictionary<string, string>()).Probe();
+            return support.IsSupported ? support.Reason : throw new InvalidOperationException(support.Reason);
+        });
+        Report("ringlab", () => Guests.Ringlab(catalog));
+        (string kernel, string initrd) = (arguments[1], arguments[2]);
+        Report("linux bzImage, 1 vCPU", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1));
+        Report("linux PVH, 2 vCPUs", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2));
+        Conformance(catalog);
+        Console.WriteLine($"NESTED done {s_failures}");
+        Console.Out.Flush();
+        if (arguments.Contains("debug-exit"))
+            DebugExit.Write(DebugExitPort, (byte)Math.Min(s_failures, 100));
+        return Math.Min(s_failures, 100);
+    }
+
+    private static void Conformance(PluginCatalog catalog)
+    {
+        IStrategy strategy = catalog.GetStrategy("Hardware", new Dictionary<string, string>());
+        foreach (ConformanceCheck check in StrategyConformance.Checks)
+        {
+            Report($"check {check}", () =>
+            {
+                check.Run(strategy);
+                return "";
+            });
+        }
+    }
+
+    /// <summary>A check may fail in any way; each failure is one line and never ends the others.</summary>
+    private static void Report(string name, Func<string> body)
+    {
+        var watch = Stopwatch.StartNew();
+        string verdict = "pass", text;
+        try
+        {
+            text = body();
+        }
+        catch (Exception e)
+        {
+            s_failures++;
+            (verdict, text) = ("FAIL", e.GetType().Name + ": " + e.Message.ReplaceLineEndings(" | "));
+        }
+
+        Console.WriteLine(FormattableString.Invariant($"NESTED {verdict} {watch.Elapsed.TotalSeconds:0.0} {name} = {text}"));
+        Console.Out.Flush();
+    }
+}
