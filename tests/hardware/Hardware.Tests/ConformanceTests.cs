@@ -8,6 +8,7 @@ namespace VirtPS.Hardware.Tests;
 /// The strategy conformance suite under KVM, check by check. What a paravirtual KVM's processor cannot do, and what this first backend leaves to KVM,
 /// is skipped by name with the reason: everything else must hold.
 /// </summary>
+[Collection("/dev/kvm")]
 public sealed class ConformanceTests
 {
     private const string Emulation = "the paravirtual KVM of this host emulates ring 0 and lacks this instruction or its effects";
