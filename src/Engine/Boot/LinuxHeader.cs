@@ -73,7 +73,8 @@ internal sealed class LinuxHeader
                 "The file is cut off; fetch it again.");
         }
 
-        if (header.KernelSize > image.Length - header.SetupSize)
+        // syssize counts 16-byte paragraphs, rounded up: the file may end inside the last one (memtest86+ does).
+        if (header.KernelSize >= image.Length - header.SetupSize + 16)
         {
             throw ImageFault.At(image.Name, 0x1F4, "syssize",
                 $"the kernel has {header.SetupSize + header.KernelSize} bytes, the file only {image.Length}", "The file is cut off; fetch it again.");

@@ -25,7 +25,7 @@ public sealed unsafe class LinuxLoader : IGuestLoader
         ulong load = header.PreferredAddress;
         ulong room = Math.Max(header.InitSize, header.KernelSize);
         context.Plan.Take(load, room, "the kernel", image.Name);
-        image.CopyTo(context.Memory, header.SetupSize, load, header.KernelSize, "kernel code");
+        image.CopyTo(context.Memory, header.SetupSize, load, Math.Min(header.KernelSize, image.Length - header.SetupSize), "kernel code");
 
         byte[] zeroPage = new byte[ZeroPageSize];
         header.SetupHeader.CopyTo(zeroPage.AsSpan(LinuxHeader.FirstByte));
