@@ -102,6 +102,9 @@ Describe 'Guests that misbehave' {
         Start-VirtVM spin
         { Stop-VirtVM spin -Timeout 1 -ErrorAction Stop } | Should -Throw -ErrorId 'GuestDidNotStop*'
         (Get-VirtVM spin).State | Should -Be 'Running'
+        # It never comes back to the monitor by itself, and still its use of the processor is seen.
+        Start-Sleep -Milliseconds 2500
+        (Get-VirtVM spin).CPUUsage | Should -BeGreaterThan 50
         Stop-VirtVM spin -TurnOff -Force
         (Get-VirtVM spin).State | Should -Be 'Off'
         Remove-VirtVM spin -Force

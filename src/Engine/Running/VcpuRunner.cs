@@ -28,6 +28,8 @@ internal sealed unsafe class VcpuRunner : IDisposable
     private readonly Queue<Action> _tasks = new();
     private readonly Board _board;
     private readonly NondeterminismSource _source;
+    private ulong _runningSince;
+    private ulong _haltedSince;
     private readonly IHostPlatform _platform;
     private readonly IRunnerOwner _owner;
     private readonly HostEvent _wake;
@@ -270,7 +272,9 @@ internal sealed unsafe class VcpuRunner : IDisposable
         }
 
         ulong start = _source.HostNanoseconds;
+        Volatile.Write(ref _runningSince, start);
         VcpuExit exit = Vcpu.Run();
+        Volatile.Write(ref _runningSince, 0);
         Vcpu.Counters->RunNanoseconds += _source.HostNanoseconds - start;
         LastExit = exit;
         if ((uint)exit < 16)
@@ -325,8 +329,22 @@ internal sealed unsafe class VcpuRunner : IDisposable
         if (State->MpState == MpState.Shutdown)
             ReportShutdown();
         ulong start = _source.HostNanoseconds;
+        Volatile.Write(ref _haltedSince, start);
         SleepUntil(ExitBit | LocalApicBit | (State->MpState == MpState.Halted ? WakeBits() : 0));
+        Volatile.Write(ref _haltedSince, 0);
         Vcpu.Counters->HaltedNanoseconds += _source.HostNanoseconds - start;
+    }
+
+    /// <summary>Nanoseconds inside <see cref="IVcpu.Run"/>, the present stay included: a guest that spins with interrupts off never comes back by itself. Any thread.</summary>
+    public ulong RunNanoseconds => Vcpu.Counters->RunNanoseconds + Since(ref _runningSince);
+
+    /// <summary>Nanoseconds asleep in HLT, the present sleep included. Any thread.</summary>
+    public ulong HaltedNanoseconds => Vcpu.Counters->HaltedNanoseconds + Since(ref _haltedSince);
+
+    private ulong Since(ref ulong start)
+    {
+        ulong since = Volatile.Read(ref start), now = _source.HostNanoseconds;
+        return since == 0 || now < since ? 0 : now - since;
     }
 
     /// <summary>Sleeps until one of these requests is raised.</summary>

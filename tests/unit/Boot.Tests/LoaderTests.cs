@@ -56,6 +56,16 @@ public unsafe class LoaderTests
         }
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(15)]
+    public void TheLastParagraphOfABzImageMayBeIncomplete(int missing)
+    {
+        using var machine = new TestMachine();
+        machine.Load(new BootConfiguration { Kernel = machine.WriteFile("vmlinuz", Images.BzImage()[..^missing]) });
+        Assert.Equal(0xF4, machine.Read<byte>(0x100_0200));
+    }
+
     [Fact]
     public void TheDescriptorTableInMemoryAgreesWithTheSegmentRegisters()
     {
