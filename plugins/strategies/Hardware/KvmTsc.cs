@@ -13,7 +13,6 @@ internal sealed class TscBase(ulong frequency)
     private readonly Lock _gate = new();
     private ulong _machine;
     private long _host;
-    private bool _known;
 
     /// <summary>KVM's TSC offset with which the guest's TSC equals the machine's; valid with <see cref="Epoch"/> above 0.</summary>
     public ulong Offset { get; private set; }
@@ -22,22 +21,36 @@ internal sealed class TscBase(ulong frequency)
     public int Epoch { get; private set; }
 
     /// <summary>
-    /// Looks whether the machine's time has been stopped, set or restored since the base was taken (a millisecond of difference to the host's clock), and takes it anew then.
-    /// <paramref name="vcpu"/> is the calling thread's. Returns the epoch.
+    /// Looks whether the machine's time has been stopped, set or restored since the base was taken: then it differs from what the host's clock, which it follows, makes of it. Only
+    /// that difference moves the base, so that the processor's own drift against the host's clock never becomes a step, least of all one backwards. <paramref name="vcpu"/> is the
+    /// calling thread's. Returns the epoch.
     /// </summary>
     public int Check(KvmTsc vcpu, IVcpuHost machine)
     {
         lock (_gate)
         {
-            ulong now = machine.ReadMachineTsc();
-            long host = Stopwatch.GetTimestamp();
+            (ulong now, long host) = Sample(machine);
             ulong expected = _machine + (ulong)((UInt128)(ulong)(host - _host) * frequency / (ulong)Stopwatch.Frequency);
             ulong tolerance = frequency / 1000;
-            if (_known && expected - now + tolerance <= 2 * tolerance)
+            if (Epoch != 0 && expected - now + tolerance <= 2 * tolerance)
                 return Epoch;
-            Offset = vcpu.OffsetFor(now);
-            (_machine, _host, _known) = (now, host, true);
+            Offset = Epoch == 0 ? vcpu.OffsetFor(machine) : Offset + (now - expected);
+            (_machine, _host) = (now, host);
             return ++Epoch;
+        }
+    }
+
+    /// <summary>Both clocks at one moment: a thread that lost its processor in between tries again.</summary>
+    private static (ulong Machine, long Host) Sample(IVcpuHost machine)
+    {
+        long limit = Stopwatch.Frequency / 10_000;
+        for (int attempt = 0; ; attempt++)
+        {
+            long before = Stopwatch.GetTimestamp();
+            ulong now = machine.ReadMachineTsc();
+            long host = Stopwatch.GetTimestamp();
+            if (host - before < limit || attempt == 20)
+                return (now, host);
         }
     }
 }
@@ -95,11 +108,23 @@ internal sealed unsafe class KvmTsc
         }
     }
 
-    /// <summary>The offset that makes the guest's TSC <paramref name="value"/> now.</summary>
-    internal ulong OffsetFor(ulong value)
+    /// <summary>The offset that makes the guest's TSC the machine's; of several tries the one that took least time, so that a lost processor does not spoil it.</summary>
+    internal ulong OffsetFor(IVcpuHost machine)
     {
-        ulong offset = Offset;
-        return _msrs.TryGet(Msr.Tsc, out ulong now) ? offset + (value - now) : offset;
+        ulong offset = Offset, best = offset;
+        long shortest = long.MaxValue;
+        for (int attempt = 0; attempt < 5; attempt++)
+        {
+            long before = Stopwatch.GetTimestamp();
+            ulong wanted = machine.ReadMachineTsc();
+            if (!_msrs.TryGet(Msr.Tsc, out ulong now))
+                return offset;
+            long took = Stopwatch.GetTimestamp() - before;
+            if (took < shortest)
+                (shortest, best) = (took, offset + (wanted - now));
+        }
+
+        return best;
     }
 
     private ulong Offset
