@@ -60,7 +60,7 @@ internal sealed class HardwareStrategy : IStrategy
     {
         using KvmDevice kvm = KvmDevice.TryOpen(options.TryGetValue("device", out string? path) ? path : DefaultDevice, out HostSupport support)
             ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction);
-        return KvmCpuid.ForGuest(KvmCpuid.Supported(kvm), vcpuCount);
+        return KvmCpuid.ForGuest(KvmCpuid.Supported(kvm), vcpuCount, x2Apic: kvm.SendsMsrs);
     }
 }
 

@@ -1,5 +1,6 @@
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
 
 namespace VirtPS.Strategy.Hardware;
 
@@ -24,27 +25,91 @@ internal static unsafe class KvmCpuid
         }
     }
 
-    /// <summary>The table for a guest with <paramref name="vcpuCount"/> processors, one core each in one package; the leaves that describe the host's own topology go.</summary>
-    public static CpuidPolicy ForGuest(CpuidPolicy supported, int vcpuCount)
+    private const uint Xsave = 0xD, Topology = 0xB;
+
+    /// <summary>
+    /// The table for a guest with <paramref name="vcpuCount"/> processors, one core each in one package; the leaves that describe the host's own topology go, and what needs
+    /// XSAVE components that a vCPU's state has no place for.
+    /// </summary>
+    /// <param name="supported">What the host can give.</param>
+    /// <param name="vcpuCount">1–64.</param>
+    /// <param name="x2Apic">The local APICs' MSRs reach the machine.</param>
+    public static CpuidPolicy ForGuest(CpuidPolicy supported, int vcpuCount, bool x2Apic)
     {
         var entries = new Dictionary<(uint Leaf, uint SubLeaf), CpuidResult>(supported.Entries);
+        // Paravirtual leaves (0x40000000) belong to the Kvm enlightenment, which is not offered here; 14h is Intel PT, 1Dh and 1Eh AMX, 24h AVX10; 15h and 16h tell the host's
+        // TSC frequency, which need not be the guest's.
+        foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf is Topology or 0x14 or 0x15 or 0x16 or 0x19 or 0x1D or 0x1E or 0x1F or 0x24 or 0x8000001E or 0x80000026
+            or (>= 0x4000_0000 and < 0x5000_0000)).ToList())
+            entries.Remove(key);
         CpuidResult one = supported.Query(1, 0);
         // Leaf 1: logical processors in EBX 23:16; x2APIC, TSC deadline and the hypervisor bit are the machine's to give (ECX 21, 24, 31).
         entries[(1, 0)] = one with
         {
             Ebx = (one.Ebx & 0x0000_FFFF) | (uint)Math.Min(vcpuCount, 255) << 16,
-            Ecx = (one.Ecx | 1u << 31) & ~(1u << 21 | 1u << 24),
+            Ecx = ((one.Ecx | 1u << 31) & ~(1u << 21 | 1u << 24)) | (x2Apic ? 1u << 21 : 0),
             Edx = vcpuCount > 1 ? one.Edx | 1u << 28 : one.Edx & ~(1u << 28),
         };
-        foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf is 0xB or 0x1F or 0x8000001E or 0x80000026).ToList())
-            entries.Remove(key);
-        // Paravirtual leaves belong to the Kvm enlightenment, which is not offered here.
-        foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf is >= 0x4000_0000 and < 0x5000_0000).ToList())
-            entries.Remove(key);
+        SetTopology(entries, vcpuCount, x2Apic);
+        LimitToAvx(entries);
         return new CpuidPolicy(entries);
     }
 
-    /// <summary>Gives a vCPU its table; only the APIC id differs between processors.</summary>
+    /// <summary>SDM Vol. 2A, CPUID leaves 4 and 0Bh; AMD APM Vol. 3 appendix E, Fn8000_0001, Fn8000_0008, Fn8000_001D.</summary>
+    private static void SetTopology(Dictionary<(uint Leaf, uint SubLeaf), CpuidResult> entries, int vcpuCount, bool x2Apic)
+    {
+        uint others = (uint)vcpuCount - 1;
+        foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf is 4 or 0x8000001D).ToList())
+        {
+            // A cache of level 3 is everybody's, the others are their core's; bits 31:26 (cores in the package) are reserved in AMD's leaf.
+            CpuidResult cache = entries[key];
+            uint sharing = (cache.Eax >> 5 & 7) >= 3 ? others << 14 : 0;
+            if ((cache.Eax & 0x1F) != 0)
+                entries[key] = cache with { Eax = (cache.Eax & 0x3FFF) | sharing | (key.Leaf == 4 ? others << 26 : 0) };
+        }
+
+        // "Auth" of AuthenticAMD.
+        bool isAmd = entries.TryGetValue((0, 0), out CpuidResult vendor) && vendor.Ebx == 0x6874_7541;
+        if (entries.TryGetValue((0x80000008, 0), out CpuidResult sizes))
+            entries[(0x80000008, 0)] = sizes with { Ecx = isAmd ? (sizes.Ecx & ~0xF0FFu) | others : sizes.Ecx };
+        // TopologyExtensions (ECX 22) announces leaf 8000001Eh, CmpLegacy (ECX 1) several cores.
+        const uint TopologyExtensions = 1u << 22, CmpLegacy = 1u << 1;
+        if (isAmd && entries.TryGetValue((0x80000001, 0), out CpuidResult extended))
+            entries[(0x80000001, 0)] = extended with { Ecx = (extended.Ecx & ~(TopologyExtensions | CmpLegacy)) | (vcpuCount > 1 ? CmpLegacy : 0) };
+        if (!x2Apic || vendor.Eax < Topology)
+            return;
+        uint bits = (uint)(32 - System.Numerics.BitOperations.LeadingZeroCount(others));
+        entries[(Topology, 0)] = new CpuidResult(0, 1, 1 << 8, 0);
+        entries[(Topology, 1)] = new CpuidResult(bits, (uint)vcpuCount, 2 << 8 | 1, 0);
+    }
+
+    /// <summary>A vCPU's state has x87, SSE and AVX (<see cref="VcpuState.Xsave"/>): AVX-512, AMX, protection keys, CET and MPX are not offered.</summary>
+    private static void LimitToAvx(Dictionary<(uint Leaf, uint SubLeaf), CpuidResult> entries)
+    {
+        const uint Avx512Ebx = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31, Mpx = 1u << 14, ProcessorTrace = 1u << 25;
+        const uint Avx512Ecx = 1u << 1 | 1u << 6 | 1u << 11 | 1u << 12 | 1u << 14, KeysAndShadowStacks = 1u << 3 | 1u << 4 | 1u << 7 | 1u << 31;
+        const uint Avx512Edx = 1u << 2 | 1u << 3 | 1u << 8 | 1u << 23, AmxAndCet = 1u << 20 | 1u << 22 | 1u << 24 | 1u << 25;
+        Mask(7, 0, uint.MaxValue, ~(Avx512Ebx | Mpx | ProcessorTrace), ~(Avx512Ecx | KeysAndShadowStacks), ~(Avx512Edx | AmxAndCet));
+        // Sub-leaf 1: AVX512_BF16 and AMX-FP16; AMX-COMPLEX and AVX10.
+        Mask(7, 1, ~(1u << 5 | 1u << 21), uint.MaxValue, uint.MaxValue, ~(1u << 8 | 1u << 19));
+        if (!entries.TryGetValue((Xsave, 0), out CpuidResult main))
+            return;
+        uint components = main.Eax & (uint)(Xcr0.X87 | Xcr0.Sse | Xcr0.Avx);
+        uint size = (components & (uint)Xcr0.Avx) != 0 ? VcpuState.XsaveSize : (uint)VcpuState.YmmHighOffset;
+        entries[(Xsave, 0)] = new CpuidResult(components, size, size, 0);
+        // XSAVES and XFD have state of their own.
+        Mask(Xsave, 1, ~(1u << 3 | 1u << 4), 0, 0, 0);
+        foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf == Xsave && k.SubLeaf > 2).ToList())
+            entries.Remove(key);
+
+        void Mask(uint leaf, uint subLeaf, uint eax, uint ebx, uint ecx, uint edx)
+        {
+            if (entries.TryGetValue((leaf, subLeaf), out CpuidResult r))
+                entries[(leaf, subLeaf)] = new CpuidResult(r.Eax & eax, r.Ebx & ebx, r.Ecx & ecx, r.Edx & edx);
+        }
+    }
+
+    /// <summary>Gives a vCPU its table; only the APIC id differs between processors (leaf 1 EBX, leaf 0Bh EDX).</summary>
     public static void Apply(int fd, CpuidPolicy policy, int index)
     {
         int count = Math.Min(policy.Entries.Count, MaxEntries);
@@ -60,7 +125,7 @@ internal static unsafe class KvmCpuid
                 list[i++] = new KvmCpuidEntry2
                 {
                     Function = leaf, Index = subLeaf, Flags = CpuidPolicy.HasSubLeaves(leaf) ? KvmCpuidEntry2.SignificantIndex : 0,
-                    Eax = r.Eax, Ebx = ebx, Ecx = r.Ecx, Edx = r.Edx,
+                    Eax = r.Eax, Ebx = ebx, Ecx = r.Ecx, Edx = leaf == Topology ? (uint)index : r.Edx,
                 };
             }
 

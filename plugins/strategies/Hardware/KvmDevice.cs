@@ -55,6 +55,9 @@ internal sealed unsafe class KvmDevice : IDisposable
 
     public int Check(int capability) => Math.Max(0, LinuxCalls.Ioctl(Fd, Kvm.CheckExtension, (nuint)capability));
 
+    /// <summary>MSRs that KVM does not have can come to us.</summary>
+    public bool SendsMsrs => Check(Kvm.CapUserSpaceMsr) != 0 && Check(Kvm.CapMsrFilter) != 0;
+
     private HashSet<uint> ReadMsrList()
     {
         uint* list = stackalloc uint[1 + MaxMsrs];

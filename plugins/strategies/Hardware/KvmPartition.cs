@@ -48,7 +48,7 @@ internal sealed unsafe class KvmPartition : IPartition
     /// </summary>
     private void SendMsrsToUs()
     {
-        if (_device.Check(Kvm.CapUserSpaceMsr) == 0 || _device.Check(Kvm.CapMsrFilter) == 0)
+        if (!_device.SendsMsrs)
             return;
         var enable = new KvmEnableCap { Cap = Kvm.CapUserSpaceMsr };
         enable.Args[0] = Kvm.MsrReasonInvalid | Kvm.MsrReasonUnknown | Kvm.MsrReasonFilter;

@@ -3,6 +3,7 @@ using VirtPS.Engine.Catalog;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Plugins;
 using VirtPS.Sdk.Testing.Conformance;
+using VirtPS.X86;
 
 namespace VirtPS.Nested.Runner;
 
@@ -14,6 +15,8 @@ namespace VirtPS.Nested.Runner;
 internal static class Program
 {
     private const ushort DebugExitPort = 0x501;
+
+    private const uint Id = 0x802, Eoi = 0x80B;
 
     private static int s_failures;
 
@@ -33,6 +36,7 @@ internal static class Program
             return support.IsSupported ? support.Reason : throw new InvalidOperationException(support.Reason);
         });
         Report("ringlab", () => Guests.Ringlab(catalog));
+        Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));
         (string kernel, string initrd) = (arguments[1], arguments[2]);
         Report("linux bzImage, 1 vCPU", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1));
         Report("linux PVH, 2 vCPUs", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2));
@@ -55,6 +59,19 @@ internal static class Program
                 return "";
             });
         }
+    }
+
+    /// <summary>Reading the id (802h) and writing EOI (80Bh): KVM has no local APIC here and must hand them on.</summary>
+    private static string X2Apic(PluginCatalog catalog)
+    {
+        using var machine = new ConformanceMachine(catalog.GetStrategy("Hardware", new Dictionary<string, string>()));
+        machine.EnterLongMode(c => c.Mov(Gpr.Rcx, Id).Rdmsr().Mov(Gpr.Rbx, 1).Wrmsr(Eoi, 0x11).Hlt());
+        machine.Host.Msrs[Id] = 7;
+        machine.Host.Msrs[Eoi] = 0;
+        machine.RunToHalt();
+        string[] seen = [.. machine.Host.Accesses.Select(a => a.ToString())];
+        string expected = $"rdmsr 0x{Id:X}/8 0x7, wrmsr 0x{Eoi:X}/8 0x11";
+        return string.Join(", ", seen) == expected ? expected : throw new InvalidOperationException($"expected {expected}, found {string.Join(", ", seen)}");
     }
 
     /// <summary>A check may fail in any way; each failure is one line and never ends the others.</summary>
