@@ -29,7 +29,8 @@ internal sealed class NestedImage
         string kernel = Path.Combine(kernelFolder, "vmlinuz");
         string busybox = (await new ImageStore().SaveAsync("busybox", cancellation: cancellation)).Path!;
         string inner = Path.Combine(folder, "inner.cpio"), outer = Path.Combine(folder, "outer.cpio");
-        await BusyboxInitrd.Create(busybox).WriteFileAsync(inner, compress: false, cancellation);
+        var innerOptions = new BusyboxInitrdOptions { Script = "echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource), $(dmesg | grep -c -i unstable) complaints\"" };
+        await BusyboxInitrd.Create(busybox, innerOptions).WriteFileAsync(inner, compress: false, cancellation);
 
         const string Script = """
             for m in irqbypass kvm kvm-amd; do insmod /lib/modules/$m.ko || exit 3; done

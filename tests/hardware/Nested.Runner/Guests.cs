@@ -31,7 +31,7 @@ internal static class Guests
         machine.PowerOn();
         bool ready = console.WaitFor($"{processors} CPU(s)", machine, s_limit);
         Require(ready && console.Text.Contains("GUEST-READY", StringComparison.Ordinal), "not ready", machine, console);
-        return console.Text.Split("\r\n").First(l => l.Contains("GUEST-READY", StringComparison.Ordinal));
+        return string.Join("; ", console.Text.Split("\r\n").Where(l => l.Contains("GUEST-READY", StringComparison.Ordinal) || l.StartsWith("clocksource", StringComparison.Ordinal)));
     }
 
     private static Machine Build(IMachineParts parts, TextConsole console, BootConfiguration boot, ulong memory, int processors)
