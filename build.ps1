@@ -48,7 +48,7 @@ function Invoke-XunitProject([string] $Project) {
     $report = Join-Path $artifacts "test-results/$name.xml"
     if (Test-Path -LiteralPath $report) { Remove-Item -LiteralPath $report }
     $watch = [Diagnostics.Stopwatch]::StartNew()
-    & dotnet $program -noLogo -noColor -reporter quiet -xml $report | Out-Host
+    & dotnet $program -noLogo -noColor -reporter quiet -result-xml $report | Out-Host
     $code = $LASTEXITCODE
     if (-not (Test-Path -LiteralPath $report)) {
         Write-Host "  $name wrote no report (exit code $code)."
