@@ -12,7 +12,7 @@ public sealed class NestedKvmTests
 {
     private const string Qemu = "/usr/bin/qemu-system-x86_64";
 
-    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(170);
+    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(400);
 
     /// <summary>isa-debug-exit: 2 × result + 1.</summary>
     private const int NoFailures = 1;

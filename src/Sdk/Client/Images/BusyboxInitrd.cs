@@ -61,8 +61,8 @@ public static class BusyboxInitrd
         text.AppendLine($"echo {Quote(options.Marker)} \"Linux $(uname -r), $(nproc) CPU(s), $(grep MemTotal /proc/meminfo | tr -s ' ' | cut -d' ' -f2) kB\"");
         if (!options.PowerOff)
         {
-            text.AppendLine("# One short process a second: a guest at its prompt still crosses its rings, so a trace of it shows something.");
-            text.AppendLine("while sleep 1; do :; done </dev/null &");
+            text.AppendLine("# A short process now and then: a guest at its prompt still crosses its rings, so a trace of it shows something.");
+            text.AppendLine("while sleep 3; do :; done </dev/null &");
             text.AppendLine("cd /root");
             text.AppendLine("# A session of its own gives the shell its controlling terminal: Ctrl-C works.");
             text.AppendLine("setsid cttyhack sh");
