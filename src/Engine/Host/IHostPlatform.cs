@@ -17,6 +17,12 @@ public interface IHostPlatform
     /// <summary>Called by a thread that must wake on time: asks for the finest timer resolution.</summary>
     void PrepareTimingThread();
 
+    /// <summary>
+    /// Opens a disk's file and locks it: for this process alone, or, read-only, together with other readers. Throws <see cref="Sdk.VirtException"/> that names the
+    /// file: <c>DiskNotFound</c>, <c>DiskInvalid</c> (not a regular file), <c>DiskInUse</c>, <c>AccessDenied</c>.
+    /// </summary>
+    HostDiskFile OpenDiskFile(string path, bool readOnly);
+
     /// <summary>Bytes of RAM in this host.</summary>
     ulong PhysicalMemory { get; }
 }

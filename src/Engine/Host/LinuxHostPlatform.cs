@@ -15,6 +15,8 @@ internal sealed class LinuxHostPlatform : IHostPlatform
 
     public HostEvent CreateEvent() => new FutexEvent();
 
+    public HostDiskFile OpenDiskFile(string path, bool readOnly) => LinuxDiskFile.Open(path, readOnly);
+
     // The default slack of 50 µs would be added to every sleep; failure only costs precision.
     public void PrepareTimingThread() => LinuxNative.Prctl(LinuxNative.PrSetTimerSlack, 1, 0, 0, 0);
 }

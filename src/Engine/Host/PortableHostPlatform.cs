@@ -15,6 +15,8 @@ internal sealed class PortableHostPlatform : IHostPlatform
 
     public HostEvent CreateEvent() => new MonitorEvent();
 
+    public HostDiskFile OpenDiskFile(string path, bool readOnly) => PortableDiskFile.Open(path, readOnly);
+
     public void PrepareTimingThread()
     {
         // Nothing finer is available here.

@@ -1,6 +1,8 @@
 using VirtPS.Client.Protocol;
 using VirtPS.Engine;
 using VirtPS.Engine.Catalog;
+using VirtPS.Engine.Logging;
+using VirtPS.Engine.Storage;
 using VirtPS.Guests.Ringlab;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Backends;
@@ -22,6 +24,7 @@ internal sealed class EngineMachineFactory : IWorkerMachineFactory
             Starter = new GuestBootStarter(() => RinglabImage.Build()),
         };
         builder.Backends.Char[BackendRegistry.Console] = console;
+        builder.Backends.OpenBlock = spec => DiskOpener.Open(spec, builder.Platform, new RateLimitedLog(log, (string?)spec["name"] ?? "disk"));
         return new EngineMachine(builder.Build());
     }
 

@@ -15,27 +15,6 @@ public interface ICharBackend : IDisposable
     Action? InputAvailable { get; set; }
 }
 
-/// <summary>What a disk can do.</summary>
-public sealed record BlockGeometry(ulong Length, int LogicalBlockSize, int PhysicalBlockSize, bool ReadOnly, bool CanDiscard);
-
-/// <summary>
-/// The host side of a disk. Asynchronous; completions run on any thread (devices bring them home with <see cref="Devices.DeviceContext.Post"/>). A completed
-/// <see cref="WriteAsync"/> is visible to later reads; it is durable only after a later <see cref="FlushAsync"/> completed, or with <c>durable</c>.
-/// </summary>
-public interface IBlockBackend : IAsyncDisposable
-{
-    BlockGeometry Geometry { get; }
-
-    ValueTask ReadAsync(ulong offset, Memory<byte> buffer, CancellationToken cancellation);
-
-    ValueTask WriteAsync(ulong offset, ReadOnlyMemory<byte> buffer, bool durable, CancellationToken cancellation);
-
-    ValueTask FlushAsync(CancellationToken cancellation);
-
-    /// <summary>The range's content is no longer needed; with <paramref name="zero"/> it must read as zeros.</summary>
-    ValueTask DiscardAsync(ulong offset, ulong length, bool zero, CancellationToken cancellation);
-}
-
 /// <summary>The host side of a network card: whole Ethernet frames.</summary>
 public interface INetBackend : IAsyncDisposable
 {
