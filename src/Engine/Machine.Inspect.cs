@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using VirtPS.Engine.Running;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
@@ -153,6 +154,7 @@ public sealed unsafe partial class Machine
     private RingMeasurement Measure(VcpuRunner runner)
     {
         RingCounters* c = runner.Vcpu.Counters;
+        VcpuStatistics? statistics = runner.Vcpu.ReadStatistics();
         return new RingMeasurement
         {
             VMName = Configuration.Name,
@@ -165,20 +167,31 @@ public sealed unsafe partial class Machine
             HaltedTime = ToTime(runner.HaltedNanoseconds),
             Transitions = Named<RingCause>(c->Transitions),
             SameRingEvents = Named<RingCause>(c->SameRing),
-            Exits = Named<VcpuExit>(c->Exits),
-            Counters = new Dictionary<string, ulong>
-            {
-                ["PortReads"] = c->PortReads,
-                ["PortWrites"] = c->PortWrites,
-                ["MmioReads"] = c->MmioReads,
-                ["MmioWrites"] = c->MmioWrites,
-                ["MsrAccesses"] = c->MsrAccesses,
-                ["PageFaults"] = c->PageFaults,
-                ["TlbFlushes"] = c->TlbFlushes,
-                ["CodeInvalidations"] = c->CodeInvalidations,
-            },
+            GuestTime = statistics?.GuestTime,
+            KernelTime = statistics?.KernelTime,
+            VmmTime = statistics?.VmmTime,
+            Exits = statistics?.Exits ?? Named<VcpuExit>(c->Exits),
+            Counters = Counters(c, statistics),
             CapturedAt = DateTimeOffset.UtcNow,
         };
+    }
+
+    private static Dictionary<string, ulong> Counters(RingCounters* c, VcpuStatistics? statistics)
+    {
+        var counters = new Dictionary<string, ulong>
+        {
+            ["PortReads"] = c->PortReads,
+            ["PortWrites"] = c->PortWrites,
+            ["MmioReads"] = c->MmioReads,
+            ["MmioWrites"] = c->MmioWrites,
+            ["MsrAccesses"] = c->MsrAccesses,
+            ["PageFaults"] = c->PageFaults,
+            ["TlbFlushes"] = c->TlbFlushes,
+            ["CodeInvalidations"] = c->CodeInvalidations,
+        };
+        foreach ((string name, ulong value) in statistics?.Counters ?? ImmutableDictionary<string, ulong>.Empty)
+            counters[name] = value;
+        return counters;
     }
 
     private static TimeSpan ToTime(ulong nanoseconds) => TimeSpan.FromTicks((long)(nanoseconds / 100));

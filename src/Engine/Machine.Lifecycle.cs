@@ -100,7 +100,7 @@ public sealed partial class Machine : IRunnerOwner
             if (Configuration.OnTripleFault == GuestResetAction.Restart)
                 TryRestart(MachineCause.TripleFault, reason);
             else
-                End(VmState.Off, MachineCause.TripleFault, reason, null);
+                End(VmState.Crashed, MachineCause.TripleFault, reason, null);
         });
     }
 
@@ -264,10 +264,13 @@ public sealed partial class Machine : IRunnerOwner
         SetState(state, cause, reason);
     }
 
+    /// <summary>On the vCPU's own thread.</summary>
     private unsafe string Describe(VcpuRunner runner)
     {
         VcpuState* s = runner.State;
-        return $"Triple fault on vCPU {runner.Index} at {s->CS.Selector:X4}:{s->Rip:X} ({s->Mode}, CR0 {s->Cr0:X}, CR2 {s->Cr2:X}, CR3 {s->Cr3:X}).";
+        byte[] code = ReadLinear(runner.Vcpu, LinearRip(s), MaxInstructionLength);
+        string bytes = code.Length == 0 ? "not readable" : Convert.ToHexString(code);
+        return $"Triple fault on vCPU {runner.Index} at {s->CS.Selector:X4}:{s->Rip:X} ({s->Mode}, CR0 {s->Cr0:X}, CR2 {s->Cr2:X}, CR3 {s->Cr3:X}, RSP {s->Gpr[(int)X86.Gpr.Rsp]:X}, RFLAGS {s->Rflags:X}), code {bytes}.";
     }
 }
 

@@ -15,7 +15,8 @@ public sealed class HardwarePlugin : IPlugin
 }
 
 /// <summary>Guest code on the processor itself, in non-root mode, through KVM.</summary>
-internal sealed class HardwareStrategy : IStrategy
+/// <param name="entry">See <see cref="KvmDevice.Entry"/>.</param>
+internal sealed class HardwareStrategy(KvmEntry? entry = null) : IStrategy
 {
     private const string DefaultDevice = "/dev/kvm";
 
@@ -52,8 +53,8 @@ internal sealed class HardwareStrategy : IStrategy
     public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log)
     {
         foreach (string option in options.Keys.Where(o => !string.Equals(o, "device", StringComparison.OrdinalIgnoreCase)))
-            throw new VirtException("ConfigurationInvalid", $"The strategy Hardware has no option '{option}'.", "It has: device.", option);
-        return new KvmBackend(options.TryGetValue("device", out string? path) ? path : DefaultDevice);
+            throw new VirtException("StrategyOptionInvalid", $"The strategy Hardware has no option '{option}'.", "It has: device.", option);
+        return new KvmBackend(options.TryGetValue("device", out string? path) ? path : DefaultDevice, entry);
     }
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options)
@@ -68,9 +69,9 @@ internal sealed class KvmBackend : ICpuBackend
 {
     private readonly KvmDevice _device;
 
-    public KvmBackend(string path)
+    public KvmBackend(string path, KvmEntry? entry = null)
     {
-        _device = KvmDevice.TryOpen(path, out HostSupport support) ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction, path);
+        _device = KvmDevice.TryOpen(path, out HostSupport support, entry) ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction, path);
         Capabilities = new BackendCapabilities
         {
             MaxVcpus = Math.Max(1, _device.Check(Kvm.CapMaxVcpus)),

@@ -20,7 +20,7 @@ internal static class Kvm
         Interrupt = 0x4004AE86, GetMsrs = 0xC008AE88, SetMsrs = 0x4008AE89, SetSignalMask = 0x4004AE8B, SetCpuid2 = 0x4008AE90, Nmi = 0xAE9A,
         SetGuestDebug = 0x4048AE9B, GetVcpuEvents = 0x8040AE9F, SetVcpuEvents = 0x4040AEA0, GetDebugRegs = 0x8080AEA1, SetDebugRegs = 0x4080AEA2,
         GetXsave = 0x9000AEA4, SetXsave = 0x5000AEA5, GetXcrs = 0x8188AEA6, SetXcrs = 0x4188AEA7,
-        SetTscKhz = 0xAEA2, GetTscKhz = 0xAEA3, SetDeviceAttr = 0x4018AEE1, GetDeviceAttr = 0x4018AEE2, HasDeviceAttr = 0x4018AEE3;
+        SetTscKhz = 0xAEA2, GetTscKhz = 0xAEA3, GetStatsFd = 0xAECE, SetDeviceAttr = 0x4018AEE1, GetDeviceAttr = 0x4018AEE2, HasDeviceAttr = 0x4018AEE3;
 
     // Capabilities.
     public const int CapUserMemory = 3, CapNrVcpus = 9, CapVcpuEvents = 41, CapMaxVcpus = 66, CapImmediateExit = 136, CapTscControl = 60,

@@ -4,6 +4,9 @@ using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Strategy.Hardware;
 
+/// <summary>KVM_RUN on a vCPU's file descriptor; the result and the error as the ioctl gives them.</summary>
+internal unsafe delegate int KvmEntry(int vcpu, KvmRun* run);
+
 /// <summary>An open <c>/dev/kvm</c>.</summary>
 internal sealed unsafe class KvmDevice : IDisposable
 {
@@ -19,11 +22,14 @@ internal sealed unsafe class KvmDevice : IDisposable
 
     public int Fd { get; }
 
+    /// <summary>Takes the place of the KVM_RUN ioctl, so that tests can show what follows when it fails in ways that no kernel can be made to; null otherwise.</summary>
+    public KvmEntry? Entry { get; init; }
+
     /// <summary>The MSRs that this KVM keeps for a guest (KVM_GET_MSR_INDEX_LIST).</summary>
     public IReadOnlySet<uint> KeptMsrs => _keptMsrs.Value;
 
     /// <summary>Opens and checks the API version; null with the reason when it cannot be used.</summary>
-    public static KvmDevice? TryOpen(string path, out HostSupport support)
+    public static KvmDevice? TryOpen(string path, out HostSupport support, KvmEntry? entry = null)
     {
         if (!OperatingSystem.IsLinux() || RuntimeInformation.ProcessArchitecture != Architecture.X64)
         {
@@ -47,7 +53,7 @@ internal sealed unsafe class KvmDevice : IDisposable
         }
 
         support = new HostSupport(true, $"{path} can be used.");
-        return new KvmDevice(fd);
+        return new KvmDevice(fd) { Entry = entry };
     }
 
     /// <summary>True when the kernel module behind the device cannot run unmodified kernels in ring 0 at speed, or at all.</summary>
@@ -92,10 +98,31 @@ internal sealed unsafe class KvmDevice : IDisposable
         LinuxCalls.ENOENT when File.ReadAllText("/proc/cpuinfo") is var cpu && (cpu.Contains(" svm", StringComparison.Ordinal) || cpu.Contains(" vmx", StringComparison.Ordinal)) =>
             new HostSupport(false, $"{path} does not exist, although the processor has virtualization.", "Load the module: modprobe kvm-amd, or modprobe kvm-intel."),
         LinuxCalls.ENOENT => new HostSupport(false, $"{path} does not exist and the processor shows neither SVM nor VMX.", "Switch virtualization on in the firmware; in a virtual machine, switch nested virtualization on at its host."),
-        LinuxCalls.EACCES => new HostSupport(false, $"No permission to open {path}.", "Add the user to the group that owns it, usually kvm: sudo usermod -aG kvm $USER, then log in again."),
+        LinuxCalls.EACCES or LinuxCalls.EPERM => NotPermitted(path),
         LinuxCalls.ENODEV => new HostSupport(false, $"{path} exists but no KVM module serves it.", "Load the module: modprobe kvm-amd, or modprobe kvm-intel."),
         _ => new HostSupport(false, $"{path} cannot be opened: {Marshal.GetPInvokeErrorMessage(error)}."),
     };
+
+    /// <summary>Which group opens it, if any does.</summary>
+    private static HostSupport NotPermitted(string path)
+    {
+        const int GroupReadWrite = 0b110_000;
+        string user = Environment.UserName;
+        if (LinuxCalls.OwnerOf(path) is not (uint owner, uint group, int mode))
+            return new HostSupport(false, $"No permission to open {path} for user '{user}'.", $"Add the user to the group that owns it, usually kvm: sudo usermod -aG kvm {user}, then log in again.");
+        string name = NameOf("/etc/group", group), rights = Convert.ToString(mode, 8), belongs = $"it belongs to {NameOf("/etc/passwd", owner)}, group {name}, mode {rights}";
+        return (mode & GroupReadWrite) == GroupReadWrite && group != 0
+            ? new HostSupport(false, $"No permission to open {path} for user '{user}': {belongs}.", $"Add the user to the group {name}: sudo usermod -aG {name} {user}, then log in again.")
+            : new HostSupport(false, $"No permission to open {path} for user '{user}': {belongs}, so no group opens it to others.",
+                $"Give it to the group kvm: sudo chown root:kvm {path} && sudo chmod 660 {path}; then sudo usermod -aG kvm {user}, and log in again.");
+    }
+
+    /// <summary>The name of a user or group number, by passwd(5) or group(5); the number itself where it has none.</summary>
+    private static string NameOf(string file, uint number)
+    {
+        string wanted = number.ToString(System.Globalization.CultureInfo.InvariantCulture);
+        return File.Exists(file) ? File.ReadLines(file).Select(l => l.Split(':')).FirstOrDefault(f => f.Length > 2 && f[2] == wanted)?[0] ?? wanted : wanted;
+    }
 
     /// <summary>An ioctl that must succeed.</summary>
     public static int Must(int result, string what) =>

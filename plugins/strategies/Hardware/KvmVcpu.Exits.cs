@@ -1,3 +1,4 @@
+using System.Globalization;
 using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
@@ -30,22 +31,42 @@ internal sealed unsafe partial class KvmVcpu
                 return null;
             case Kvm.ExitDebug when step:
                 return VcpuExit.SingleStep;
-            case Kvm.ExitShutdown:
-                _state->MpState = MpState.Shutdown;
-                return VcpuExit.Shutdown;
-            case Kvm.ExitSystemEvent:
-                _state->MpState = MpState.Shutdown;
-                return VcpuExit.Shutdown;
+            case Kvm.ExitShutdown or Kvm.ExitSystemEvent:
+                return TripleFault();
             case Kvm.ExitFailEntry:
-                _host.ReportFailure($"KVM could not enter the guest: hardware reason 0x{_run->HardwareReason:X}.{Report()}");
-                return VcpuExit.Failed;
+                return Fail($"KVM could not enter the guest: hardware reason 0x{_run->HardwareReason:X}");
             case Kvm.ExitInternalError:
-                _host.ReportFailure($"KVM internal error {_run->InternalSubError} ({InternalErrorName(_run->InternalSubError)}).{Report()}");
-                return VcpuExit.Failed;
+                return Fail($"KVM internal error {_run->InternalSubError} ({InternalErrorName(_run->InternalSubError)})");
             default:
-                _host.ReportFailure($"KVM exit {_run->ExitReason}, which nobody here knows.{Report()}");
-                return VcpuExit.Failed;
+                return Fail($"KVM exit {_run->ExitReason}, which nobody here knows");
         }
+    }
+
+    /// <summary>KVM's exit reasons (KVM_EXIT_…) by number, as far as they are counted one by one.</summary>
+    private static readonly string[] s_exitNames =
+    [
+        "UNKNOWN", "EXCEPTION", "IO", "HYPERCALL", "DEBUG", "HLT", "MMIO", "IRQ_WINDOW_OPEN", "SHUTDOWN", "FAIL_ENTRY", "INTR", "SET_TPR", "TPR_ACCESS", "S390_SIEIC", "S390_RESET",
+        "DCR", "NMI", "INTERNAL_ERROR", "OSI", "PAPR_HCALL", "S390_UCONTROL", "WATCHDOG", "S390_TSCH", "EPR", "SYSTEM_EVENT", "S390_STSI", "IOAPIC_EOI", "HYPERV", "ARM_NISV",
+        "X86_RDMSR", "X86_WRMSR", "DIRTY_RING_FULL", "AP_RESET_HOLD", "X86_BUS_LOCK", "XEN", "RISCV_SBI", "RISCV_CSR", "NOTIFY", "LOONGARCH_IOCSR", "MEMORY_FAULT",
+    ];
+
+    // Behind the named ones: KVM_RUN that came back for a signal (a kick), and what has no name.
+    private static readonly uint SignalIndex = (uint)s_exitNames.Length, OtherIndex = SignalIndex + 1;
+
+    private readonly ulong[] _exits = new ulong[OtherIndex + 1];
+
+    public VcpuStatistics ReadStatistics()
+    {
+        Dictionary<string, ulong> exits = [], counters = [];
+        for (uint i = 0; i < _exits.Length; i++)
+        {
+            if (_exits[i] != 0)
+                exits[i < SignalIndex ? s_exitNames[i] : i == SignalIndex ? "Signal" : "Other"] = _exits[i];
+        }
+
+        _statistics?.AddTo(counters);
+        (TimeSpan Guest, TimeSpan Kernel, TimeSpan Vmm)? times = ThreadTimes.Of(Volatile.Read(ref _thread));
+        return new VcpuStatistics { Exits = exits, Counters = counters, GuestTime = times?.Guest, KernelTime = times?.Kernel, VmmTime = times?.Vmm };
     }
 
     private static string InternalErrorName(uint error) => error switch
@@ -93,6 +114,7 @@ internal sealed unsafe partial class KvmVcpu
 
     private void MsrAccess()
     {
+        _counters->MsrAccesses++;
         bool known;
         if (_run->ExitReason == Kvm.ExitWrmsr)
         {
@@ -117,11 +139,48 @@ internal sealed unsafe partial class KvmVcpu
 
     private static ulong Mask(int size) => size >= 8 ? ulong.MaxValue : (1ul << (size * 8)) - 1;
 
-    private string Report()
+    /// <summary>The state at a triple fault is read at once: it is the only report there is.</summary>
+    private VcpuExit TripleFault()
     {
         _stateIsFresh = false;
         SynchronizeState();
-        return $" RIP 0x{_state->Rip:X}, CS 0x{_state->CS.Selector:X}, RSP 0x{_state->Gpr[(int)Gpr.Rsp]:X}, CR0 0x{_state->Cr0:X}, CR3 0x{_state->Cr3:X}, RFLAGS 0x{_state->Rflags:X}, code {CodeAtRip()}.";
+        _state->MpState = MpState.Shutdown;
+        return VcpuExit.Shutdown;
+    }
+
+    private VcpuExit Fail(string what)
+    {
+        _host.ReportFailure($"{what}. {Report()}");
+        return VcpuExit.Failed;
+    }
+
+    /// <summary>Where it happened; or that KVM does not even say that.</summary>
+    private string Report()
+    {
+        _ioPending = false;
+        _stateIsFresh = false;
+        try
+        {
+            SynchronizeState();
+        }
+        catch (Sdk.VirtException e)
+        {
+            return $"vCPU {Index}; its registers cannot be read: {e.Message}";
+        }
+
+        return $"{Registers()}, code {CodeAtRip()}.";
+    }
+
+    private string Registers()
+    {
+        VcpuState* s = _state;
+        var text = new System.Text.StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"vCPU {Index} ({s->Mode}, ring {s->Cpl}): RIP 0x{s->Rip:X}, RFLAGS 0x{s->Rflags:X}");
+        for (int i = 0; i < 16; i++)
+            text.Append(CultureInfo.InvariantCulture, $", {((Gpr)i).ToString().ToUpperInvariant()} 0x{s->Gpr[i]:X}");
+        text.Append(CultureInfo.InvariantCulture, $", CS 0x{s->CS.Selector:X}, SS 0x{s->SS.Selector:X}, DS 0x{s->DS.Selector:X}, ES 0x{s->ES.Selector:X}, FS 0x{s->FS.Selector:X} base 0x{s->FS.Base:X}, GS 0x{s->GS.Selector:X} base 0x{s->GS.Base:X}");
+        text.Append(CultureInfo.InvariantCulture, $", GDTR 0x{s->Gdtr.Base:X}, IDTR 0x{s->Idtr.Base:X}, CR0 0x{s->Cr0:X}, CR2 0x{s->Cr2:X}, CR3 0x{s->Cr3:X}, CR4 0x{s->Cr4:X}, EFER 0x{s->Efer:X}");
+        return text.ToString();
     }
 
     /// <summary>Up to 15 bytes at RIP, the longest instruction; page by page, so that those before an unmapped page are shown.</summary>

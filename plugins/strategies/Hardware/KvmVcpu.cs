@@ -20,6 +20,8 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
     private readonly int _fd;
     private readonly KvmMsrs _msrs;
     private readonly KvmTsc _tsc;
+    private readonly KvmEntry? _entry;
+    private readonly KvmStatistics? _statistics;
     private int _thread;
     private bool _windowIsKnown;
     private bool _stateIsFresh;
@@ -29,7 +31,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
 
     public KvmVcpu(KvmPartition partition, int index, IVcpuHost host)
     {
-        (_partition, Index, _host) = (partition, index, host);
+        (_partition, Index, _host, _entry) = (partition, index, host, partition.Device.Entry);
         _fd = KvmDevice.Must(LinuxCalls.Ioctl(partition.Fd, Kvm.CreateVcpu, (nuint)index), $"virtual processor {index}");
         // SAFETY: both blocks live until Dispose; the state needs 64-byte alignment for its XSAVE area.
         _state = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(VcpuState), 64);
@@ -49,6 +51,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
             _ = LinuxCalls.Ioctl(_fd, Kvm.SetTscKhz, (nuint)(partition.Options.TscFrequency / 1000));
             _msrs = new KvmMsrs(_fd, partition.Device, partition.Options.Log);
             _tsc = new KvmTsc(_fd, _msrs, partition.Tsc, host);
+            _statistics = KvmStatistics.TryOpen(_fd);
         }
         catch
         {
@@ -123,7 +126,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
 
             _run->RequestInterruptWindow = wantsWindow ? (byte)1 : (byte)0;
             _run->Cr8 = _host.ReadCr8();
-            int result = LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0);
+            int result = EnterGuest();
             _stateIsFresh = false;
             _ioPending = false;
             _windowIsKnown = true;
@@ -132,20 +135,23 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
             if (result < 0)
             {
                 int error = Marshal.GetLastPInvokeError();
+                _exits[error == LinuxCalls.EINTR ? SignalIndex : OtherIndex]++;
                 if (error is LinuxCalls.EINTR or LinuxCalls.EAGAIN)
                 {
                     DrainKick();
                     continue;
                 }
 
-                _host.ReportFailure($"KVM_RUN failed: {Marshal.GetPInvokeErrorMessage(error)}.{Report()}");
-                return VcpuExit.Failed;
+                return Fail($"KVM_RUN failed: {Marshal.GetPInvokeErrorMessage(error)}");
             }
 
+            _exits[Math.Min(_run->ExitReason, OtherIndex)]++;
             if (Dispatch(step) is { } exit)
                 return exit;
         }
     }
+
+    private int EnterGuest() => _entry is null ? LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0) : _entry(_fd, _run);
 
     /// <summary>Enters with immediate_exit so that KVM finishes the instruction whose I/O was answered (api.rst, KVM_RUN); a second half is answered too.</summary>
     private void CompletePending()
@@ -154,7 +160,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
         {
             _ioPending = false;
             _run->ImmediateExit = 1;
-            int result = LinuxCalls.Ioctl(_fd, Kvm.Run, (nuint)0);
+            int result = EnterGuest();
             _run->ImmediateExit = 0;
             _stateIsFresh = false;
             if (result < 0)
@@ -268,6 +274,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
         _disposed = true;
         if (_run is not null)
             _ = LinuxCalls.Munmap(_run, _runSize);
+        _statistics?.Dispose();
         _ = LinuxCalls.Close(_fd);
         NativeMemory.AlignedFree(_state);
         NativeMemory.Free(_counters);

@@ -5,7 +5,7 @@ namespace VirtPS.Strategy.Hardware;
 /// <summary>The system calls KVM needs. Return values as libc gives them; errors are read with <see cref="Marshal.GetLastPInvokeError"/>.</summary>
 internal static unsafe partial class LinuxCalls
 {
-    public const int EINTR = 4, EAGAIN = 11, EACCES = 13, ENOENT = 2, ENODEV = 19, ENOMEM = 12;
+    public const int EPERM = 1, EINTR = 4, EAGAIN = 11, EACCES = 13, ENOENT = 2, ENODEV = 19, ENOMEM = 12;
     public const int ReadWrite = 2, CloseOnExec = 0x80000;
     public const int ProtReadWrite = 3, MapShared = 1;
     public const int SigBlock = 0;
@@ -42,6 +42,18 @@ internal static unsafe partial class LinuxCalls
 
     [LibraryImport("libc", EntryPoint = "tgkill", SetLastError = true)]
     public static partial int TgKill(int process, int thread, int signal);
+
+    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int Statx(int folder, string path, int flags, uint mask, byte* buffer);
+
+    /// <summary>Who owns a file and with which rights (struct statx: stx_uid at 20, stx_gid at 24, stx_mode at 28); null when that cannot be told.</summary>
+    public static (uint User, uint Group, int Mode)? OwnerOf(string path)
+    {
+        const int CurrentFolder = -100;
+        const uint ModeAndOwners = 2 | 8 | 16;
+        byte* buffer = stackalloc byte[256];
+        return Statx(CurrentFolder, path, 0, ModeAndOwners, buffer) == 0 ? (*(uint*)(buffer + 20), *(uint*)(buffer + 24), *(ushort*)(buffer + 28) & 0xFFF) : null;
+    }
 
     public static string ErrorText() => Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
 }

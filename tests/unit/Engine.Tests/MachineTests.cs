@@ -140,7 +140,7 @@ public unsafe class MachineTests
         if (action == GuestResetAction.Stop)
         {
             MachineStateChange end = machine.WaitForEnd(TimeSpan.FromSeconds(5))!;
-            Assert.Equal((VmState.Off, MachineCause.TripleFault), (end.To, end.Cause));
+            Assert.Equal((VmState.Crashed, MachineCause.TripleFault), (end.To, end.Cause));
             Assert.Contains("Triple fault on vCPU 0", end.Reason);
         }
         else

@@ -42,9 +42,12 @@ public class EngineTests(ITestOutputHelper output)
     public async Task A_triple_fault_stops_the_vm_and_says_where()
     {
         await using Guest guest = await Guest.StartAsync(TripleFault);
-        VirtualMachine off = (await guest.Host.WaitAsync(guest.VM.Id, new WaitCondition(WaitTarget.Off), Soon)).VM;
-        Assert.Equal(VmState.Off, off.State);
-        Assert.Contains("riple fault", off.StatusReason);
+        VirtException e = await Assert.ThrowsAsync<VirtException>(() => guest.Host.WaitAsync(guest.VM.Id, new WaitCondition(WaitTarget.Off), Soon));
+        Assert.Contains("crashed", e.Message);
+        VirtualMachine ended = await guest.Host.GetAsync(guest.VM.Id);
+        Assert.Equal(VmState.Crashed, ended.State);
+        Assert.Contains("riple fault", ended.StatusReason);
+        Assert.Contains("code CCEBFE", ended.StatusReason);
     }
 
     [Fact]

@@ -126,8 +126,30 @@ public unsafe interface IVcpu : IDisposable
     /// <summary>Counters by ring and cause; written by the vCPU's thread, readable by others (torn reads are possible and harmless).</summary>
     RingCounters* Counters { get; }
 
+    /// <summary>What the backend itself knows of exits and time; null: nothing beyond <see cref="Counters"/>. Any thread.</summary>
+    VcpuStatistics? ReadStatistics() => null;
+
     /// <summary>Where ring transitions are recorded while somebody traces; null for nobody. Takes effect at the next boundary.</summary>
     RingEventBuffer? Trace { get; set; }
+}
+
+/// <summary>Exits and processor time of one vCPU as its backend knows them.</summary>
+public sealed record VcpuStatistics
+{
+    /// <summary>Returns from guest code to this process, by the backend's own names of the reasons (KVM: <c>IO</c>, <c>MMIO</c>, <c>HLT</c> …).</summary>
+    public required IReadOnlyDictionary<string, ulong> Exits { get; init; }
+
+    /// <summary>Whatever else it counts, by its own names.</summary>
+    public required IReadOnlyDictionary<string, ulong> Counters { get; init; }
+
+    /// <summary>Processor time of the vCPU's thread in guest code; null where it can't be told apart.</summary>
+    public TimeSpan? GuestTime { get; init; }
+
+    /// <summary>Processor time of the vCPU's thread in the host's kernel; null where it can't be told apart.</summary>
+    public TimeSpan? KernelTime { get; init; }
+
+    /// <summary>Processor time of the vCPU's thread in this process outside guest code; null where it can't be told apart.</summary>
+    public TimeSpan? VmmTime { get; init; }
 }
 
 /// <summary>Why <see cref="IVcpu.Run"/> came back.</summary>

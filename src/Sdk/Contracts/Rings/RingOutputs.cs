@@ -67,11 +67,26 @@ public sealed record RingMeasurement
     /// <summary>By ring 0–3; null where not known.</summary>
     public required IReadOnlyList<ulong>? Instructions { get; init; }
     public required IReadOnlyList<TimeSpan>? Time { get; init; }
+
+    /// <summary>Elapsed time inside the backend: guest code and what it takes to run it.</summary>
     public required TimeSpan RunTime { get; init; }
     public required TimeSpan HaltedTime { get; init; }
+
+    /// <summary>Processor time of the vCPU's thread in guest code, as the host's kernel accounts it (sampled at its clock tick, in steps of 10 ms); null where it can't be told apart.</summary>
+    public TimeSpan? GuestTime { get; init; }
+
+    /// <summary>The same in the host's kernel: KVM and system calls.</summary>
+    public TimeSpan? KernelTime { get; init; }
+
+    /// <summary>The same in the worker itself: device models and the run loop.</summary>
+    public TimeSpan? VmmTime { get; init; }
     public required IReadOnlyDictionary<string, ulong> Transitions { get; init; }
     public required IReadOnlyDictionary<string, ulong> SameRingEvents { get; init; }
+
+    /// <summary>Returns from guest code to the worker by reason: the backend's names where it has its own (KVM: <c>IO</c>, <c>MMIO</c>, <c>HLT</c> …), else those of <see cref="VcpuExit"/>.</summary>
     public required IReadOnlyDictionary<string, ulong> Exits { get; init; }
+
+    /// <summary>What else was counted; names with <c>kvm.</c> are KVM's own statistics, of which <c>kvm.exits</c> includes the exits that the kernel dealt with alone.</summary>
     public required IReadOnlyDictionary<string, ulong> Counters { get; init; }
     public required DateTimeOffset CapturedAt { get; init; }
 }
