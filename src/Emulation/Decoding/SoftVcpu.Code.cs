@@ -45,7 +45,7 @@ public sealed unsafe partial class SoftVcpu
 
     private uint CodeModeNow()
     {
-        uint mode = S->Cpl == 3 ? CodeMode.User : 0;
+        uint mode = S->Cpl == 3 && S->GuestKernel == 0 ? CodeMode.User : 0;
         if (S->IsLongMode && S->CS.IsLong)
             return mode | CodeMode.Bits64;
         if (S->CS.IsDefault32 && !S->IsVirtual8086)

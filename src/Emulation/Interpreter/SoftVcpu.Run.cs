@@ -58,7 +58,7 @@ public sealed unsafe partial class SoftVcpu
             bool enabled = (S->Rflags & Rflags.IF) != 0;
             N->RequestMask = AlwaysServed & ~(S->NmiBlocked ? (uint)VcpuRequests.Nmi : 0) | (enabled ? (uint)VcpuRequests.Interrupt : 0);
             ulong before = S->InstructionsRetired;
-            int ring = S->Cpl;
+            int ring = GuestRing;
             if (single || S->InterruptShadow != InterruptShadow.None || DebugActive || (S->Rflags & Rflags.TF) != 0)
                 ExecuteOne();
             else if (Execute() == Executed.Fault)
@@ -88,6 +88,18 @@ public sealed unsafe partial class SoftVcpu
             Interlocked.And(ref S->Requests, ~(uint)VcpuRequests.Nmi);
             S->InterruptShadow = InterruptShadow.None;
             DeliverInterrupt(Vector.NMI, EventKind.Nmi, false, 0);
+            return false;
+        }
+
+        if (_supervisor is { } supervisor)
+        {
+            if ((requests & (uint)VcpuRequests.Interrupt) != 0)
+            {
+                // Cleared first: what becomes pending from here on asks again.
+                Interlocked.And(ref S->Requests, ~(uint)VcpuRequests.Interrupt);
+                SupervisorEvent(supervisor);
+            }
+
             return false;
         }
 

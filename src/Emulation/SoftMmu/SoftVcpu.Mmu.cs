@@ -306,7 +306,7 @@ public sealed unsafe partial class SoftVcpu
     internal void ModeChanged()
     {
         bool paging = (S->Cr0 & Cr0.PG) != 0;
-        bool user = S->Cpl == 3;
+        bool user = S->Cpl == 3 && S->GuestKernel == 0;
         _view = user ? ViewUser
             : paging && (S->Cr4 & Cr4.SMAP) != 0 && (S->Rflags & Rflags.AC) != 0 ? ViewSupervisorAc : ViewSupervisor;
         AlignmentCheck = user && (S->Cr0 & Cr0.AM) != 0 && (S->Rflags & Rflags.AC) != 0;

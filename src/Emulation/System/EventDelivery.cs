@@ -57,6 +57,13 @@ public sealed unsafe partial class SoftVcpu
     internal bool DeliverInterrupt(byte vector, EventKind kind, bool hasError, uint error)
     {
         var e = new GuestEvent(vector, kind, hasError, error);
+        if (_supervisor is { } supervisor)
+        {
+            bool delivered = SupervisorTrap(supervisor, e, S->Rip);
+            N->RipSet = 0;
+            return delivered;
+        }
+
         while (!TryDeliver(e, S->Rip))
         {
             Fault second = PendingFault;
@@ -106,7 +113,9 @@ public sealed unsafe partial class SoftVcpu
     internal bool DeliverSoftware(byte vector, EventKind kind, ulong next)
     {
         bool stepping = (S->Rflags & Rflags.TF) != 0;
-        if (!TryDeliver(new GuestEvent(vector, kind, false, 0), next))
+        if (_supervisor is { } supervisor)
+            SupervisorTrap(supervisor, new GuestEvent(vector, kind, false, 0), next);
+        else if (!TryDeliver(new GuestEvent(vector, kind, false, 0), next))
             return false;
         // SDM Vol. 3B §17.3.1.4: INT n clears TF, and with it its own single-step trap.
         _stepDropped = stepping;

@@ -17,6 +17,8 @@ public sealed unsafe partial class SoftVcpu
 
     internal bool Syscall(ulong next)
     {
+        if (_supervisor is { } supervisor)
+            return SupervisorCall(supervisor, next);
         if ((S->Efer & Efer.SCE) == 0 || !InProtectedMode || (!IsAmd && !In64BitMode))
             return Raise(Vector.UD);
         RingMark from = MarkRing();

@@ -21,13 +21,13 @@ public sealed unsafe partial class SoftVcpu
     private ulong _nanosecondsPerTscTick;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal RingMark MarkRing() => new(S->Rip, S->Cpl, S->Mode);
+    internal RingMark MarkRing() => new(S->Rip, GuestRing, S->Mode);
 
     /// <summary>Called when guest execution starts: <see cref="IVcpu.Run"/> entry.</summary>
     internal void BeginRingAccounting()
     {
         Counters->NanosecondsValid = 1;
-        _chargedRing = S->Cpl;
+        _chargedRing = GuestRing;
         _chargedSince = Stopwatch.GetTimestamp();
     }
 
@@ -37,13 +37,13 @@ public sealed unsafe partial class SoftVcpu
         long now = Stopwatch.GetTimestamp();
         Counters->Nanoseconds[_chargedRing & 3] += (ulong)((now - _chargedSince) * s_nanosecondsPerTick);
         _chargedSince = now;
-        _chargedRing = S->Cpl;
+        _chargedRing = GuestRing;
     }
 
     /// <summary>A transfer of control has been carried out: CPL, mode and RIP are the new ones.</summary>
     internal void RecordTransfer(in RingMark from, RingCause cause, int vector, ulong detail)
     {
-        bool changed = from.Ring != S->Cpl;
+        bool changed = from.Ring != GuestRing;
         if (changed)
         {
             Counters->Transitions[(int)cause]++;
@@ -75,7 +75,7 @@ public sealed unsafe partial class SoftVcpu
             Vector = (ushort)vector,
             Cause = cause,
             FromRing = from.Ring,
-            ToRing = S->Cpl,
+            ToRing = cause == RingCause.Hypercall ? (byte)0xFF : GuestRing,
             FromMode = from.Mode,
             ToMode = S->Mode,
             Vcpu = (byte)Index,

@@ -62,7 +62,13 @@ public unsafe struct VcpuState
     /// <summary>Offset of the upper halves of YMM0–15 in the standard XSAVE format (SDM Vol. 1 §13.4).</summary>
     public const int YmmHighOffset = 576;
 
-    private fixed byte _alignment[56];
+    /// <summary>
+    /// The VMM's own flag for a guest whose kernel runs in ring 3 (<see cref="IDeprivilegedVcpu"/>): 1 while the guest's kernel runs. Translations made with and without it are kept apart, so
+    /// that a change of it together with CR3 drops none. 0 for every other guest.
+    /// </summary>
+    public byte GuestKernel;
+
+    private fixed byte _alignment[55];
 
     /// <summary>x87, SSE and AVX state in standard (non-compacted) XSAVE format: legacy area, header, YMM_Hi128. XMM0 is at 160, FCW at 0, MXCSR at 24.</summary>
     public fixed byte Xsave[XsaveSize];

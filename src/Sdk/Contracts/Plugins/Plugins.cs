@@ -45,6 +45,12 @@ public interface IGuestInterface
     /// <summary>The machine gets a PC's devices and firmware tables.</summary>
     bool IsPc { get; }
 
+    /// <summary>Makes what stands for the platform in one machine; null: hardware devices and firmware do.</summary>
+    IGuestPlatform? CreatePlatform(GuestPlatformContext context) => null;
+
+    /// <summary>The name of a hypercall; null where the number means none.</summary>
+    string? HypercallName(int number) => null;
+
     /// <summary>VMCALL/VMMCALL on a vCPU; false = #UD.</summary>
     unsafe bool Hypercall(IVcpu vcpu, VcpuState* state);
 

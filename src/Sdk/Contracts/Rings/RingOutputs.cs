@@ -88,5 +88,8 @@ public sealed record RingMeasurement
 
     /// <summary>What else was counted; names with <c>kvm.</c> are KVM's own statistics, of which <c>kvm.exits</c> includes the exits that the kernel dealt with alone.</summary>
     public required IReadOnlyDictionary<string, ulong> Counters { get; init; }
+
+    /// <summary>Hypercalls by name; empty for guests that make none.</summary>
+    public IReadOnlyDictionary<string, ulong> Hypercalls { get; init; } = new Dictionary<string, ulong>();
     public required DateTimeOffset CapturedAt { get; init; }
 }

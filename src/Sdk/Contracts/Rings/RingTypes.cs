@@ -58,16 +58,18 @@ public struct RingEvent
     /// <summary>RIP of the first instruction afterwards.</summary>
     public ulong ToRip;
 
-    /// <summary>Error code for exceptions, CR2 is not included; hypercall number for hypercalls; RAX for system calls.</summary>
+    /// <summary>Error code for exceptions, CR2 is not included; first argument of hypercalls; RAX for system calls.</summary>
     public ulong Detail;
 
     /// <summary>VM time in nanoseconds.</summary>
     public ulong Nanoseconds;
 
-    /// <summary>Vector for interrupts and exceptions, else 0.</summary>
+    /// <summary>Vector for interrupts and exceptions, number of hypercalls, else 0.</summary>
     public ushort Vector;
     public RingCause Cause;
     public byte FromRing;
+
+    /// <summary>0xFF: the VMM itself, ring -1.</summary>
     public byte ToRing;
     public CpuMode FromMode;
     public CpuMode ToMode;
@@ -102,6 +104,12 @@ public unsafe struct RingCounters
     public ulong RunNanoseconds;
 
     public byte NanosecondsValid;
+
+    /// <summary>Number of entries of <see cref="Hypercalls"/>; higher numbers are counted in the last.</summary>
+    public const int HypercallCount = 64;
+
+    /// <summary>Hypercalls by number; 0 for guests that make none.</summary>
+    public fixed ulong Hypercalls[HypercallCount];
 }
 
 /// <summary>
