@@ -12,6 +12,12 @@ public sealed class GuestBootStarter(Func<ReadOnlyMemory<byte>>? embeddedGuest =
 
     public unsafe void Start(GuestStart start)
     {
+        if (start.Platform is { } platform)
+        {
+            GuestBoot.Load(start, platform, embeddedGuest);
+            return;
+        }
+
         GuestEntry entry = _boot.Load(new BootContext
         {
             Memory = start.Memory,

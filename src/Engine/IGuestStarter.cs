@@ -2,6 +2,7 @@ using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Memory;
+using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Engine;
 
@@ -26,6 +27,9 @@ public sealed unsafe class GuestStart
 
     /// <summary>vCPU 0 in RESET state; the machine commits it to the backend afterwards.</summary>
     public required VcpuState* Bootstrap { get; init; }
+
+    /// <summary>Loads the guest itself; null on a PC.</summary>
+    public IGuestPlatform? Platform { get; init; }
 
     /// <summary>Where randomness for the guest comes from.</summary>
     public required NondeterminismSource Nondeterminism { get; init; }

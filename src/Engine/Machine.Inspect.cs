@@ -172,6 +172,7 @@ public sealed unsafe partial class Machine
             VmmTime = statistics?.VmmTime,
             Exits = statistics?.Exits ?? Named<VcpuExit>(c->Exits),
             Counters = Counters(c, statistics),
+            Hypercalls = Hypercalls(c),
             CapturedAt = DateTimeOffset.UtcNow,
         };
     }
@@ -192,6 +193,18 @@ public sealed unsafe partial class Machine
         foreach ((string name, ulong value) in statistics?.Counters ?? ImmutableDictionary<string, ulong>.Empty)
             counters[name] = value;
         return counters;
+    }
+
+    private Dictionary<string, ulong> Hypercalls(RingCounters* c)
+    {
+        var result = new Dictionary<string, ulong>();
+        for (int i = 0; i < RingCounters.HypercallCount; i++)
+        {
+            if (c->Hypercalls[i] != 0)
+                result[Strategy.GuestInterface.HypercallName(i) ?? $"hypercall {i}"] = c->Hypercalls[i];
+        }
+
+        return result;
     }
 
     private static TimeSpan ToTime(ulong nanoseconds) => TimeSpan.FromTicks((long)(nanoseconds / 100));

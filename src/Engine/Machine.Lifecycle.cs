@@ -242,6 +242,7 @@ public sealed partial class Machine : IRunnerOwner
             Configuration = Configuration,
             VcpuCount = VcpuCount,
             Bootstrap = bootstrap.State,
+            Platform = _board.Platform,
             Nondeterminism = _source,
             Log = _log,
         });

@@ -17,6 +17,9 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
 {
     public const int MaxVcpus = 64;
 
+    /// <summary>Name of the device that stands for the platform where the guest interface is no PC.</summary>
+    private const string PlatformName = "platform";
+
     public ILog Log { get; set; } = NullLog.Instance;
 
     /// <summary>Host sides for the devices; see <see cref="BackendRegistry"/>.</summary>
@@ -67,7 +70,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         TscFrequency = backend.Capabilities.TscFrequency ?? TscFrequency;
         var memory = new GuestMemory();
         undo.Push(memory);
-        AddRam(memory);
+        AddRam(memory, strategy.GuestInterface.IsPc);
         IPartition partition = backend.CreatePartition(new PartitionOptions
         {
             VcpuCount = configuration.ProcessorCount,
@@ -116,9 +119,10 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
             throw new VirtException("ConfigurationInvalid", $"VM '{configuration.Name}': {configuration.ProcessorCount} processors; there can be 1 to {MaxVcpus}.", null, configuration.Name);
     }
 
-    private void AddRam(GuestMemory memory)
+    private void AddRam(GuestMemory memory, bool isPc)
     {
-        foreach (MemoryRange range in MemoryLayout.ForRam(configuration.Memory).Ram)
+        MemoryLayout layout = isPc ? MemoryLayout.ForRam(configuration.Memory) : MemoryLayout.Flat(configuration.Memory);
+        foreach (MemoryRange range in layout.Ram)
         {
             string name = $"ram-{range.Start:x}";
             memory.Add(new MemorySlot(name, range.Start, Platform.AllocateGuestMemory(name, range.Size)));
@@ -156,6 +160,13 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         List<(string Name, IDevice Device)> devices = [];
         using (board.Gate.Hold())
         {
+            if (CreatePlatform(board, strategy, partition, control) is { } guestPlatform)
+            {
+                undo.Push(guestPlatform);
+                board.Platform = guestPlatform;
+                devices.Add((PlatformName, guestPlatform));
+            }
+
             foreach (JsonObject spec in PlatformLayout.Merge(platform, configuration.Devices))
             {
                 string name = (string?)spec["name"] ?? throw new VirtException("DevicePropertyInvalid", $"A device of model '{(string?)spec["model"]}' has no name.", null, configuration.Name);
@@ -169,6 +180,14 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
 
         return devices;
     }
+
+    private IGuestPlatform? CreatePlatform(Board board, IStrategy strategy, IPartition partition, IMachineControl control) => strategy.GuestInterface.CreatePlatform(new GuestPlatformContext
+    {
+        Device = new MachineDeviceContext(board, Backends, control, Log, PlatformName, []),
+        Vcpus = board.Vcpus,
+        Partition = partition.Options,
+        Configuration = configuration,
+    });
 
     private IDevice Create(Board board, IMachineControl control, string name, JsonObject spec)
     {

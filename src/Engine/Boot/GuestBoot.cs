@@ -1,6 +1,7 @@
 using VirtPS.Engine.Firmware;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
+using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Engine.Boot;
 
@@ -23,7 +24,7 @@ public sealed class GuestBoot
     public GuestEntry Load(BootContext context)
     {
         BootConfiguration boot = context.Boot;
-        using GuestImage kernel = OpenKernel(context);
+        using GuestImage kernel = OpenKernel(boot, context.EmbeddedGuest);
         context.Kernel = kernel;
         IGuestLoader loader = Choose(boot.Kind, kernel);
         if (boot.Modules.Count > 0 && loader.Kind != BootKind.Multiboot)
@@ -34,12 +35,29 @@ public sealed class GuestBoot
         return loader.Load(context);
     }
 
-    private static GuestImage OpenKernel(BootContext context)
+    /// <summary>Opens the files that the configuration names and lets <paramref name="platform"/> load them.</summary>
+    internal static unsafe void Load(GuestStart start, IGuestPlatform platform, Func<ReadOnlyMemory<byte>>? embeddedGuest)
     {
-        BootConfiguration boot = context.Boot;
+        BootConfiguration boot = start.Configuration.Boot;
+        if (boot.Kind is not (BootKind.Auto or BootKind.Linux or BootKind.Ringlab))
+            throw new VirtException("ImageInvalid", $"The strategy '{start.Configuration.Strategy}' has no loader for boot kind {boot.Kind}.", "Give a kernel for it with -Kernel, without -BootKind.", boot.Kernel);
+        using GuestImage image = OpenKernel(boot, embeddedGuest);
+        using var kernel = PlatformKernel.Read(image);
+        using GuestImage? initrd = boot.Initrd is { } path ? GuestImage.Open(path) : null;
+        platform.Load(new GuestLoad
+        {
+            Kernel = kernel,
+            Initrd = initrd is null ? null : new PlatformFile(initrd),
+            CommandLine = boot.CommandLine,
+            Bootstrap = start.Bootstrap,
+        });
+    }
+
+    private static GuestImage OpenKernel(BootConfiguration boot, Func<ReadOnlyMemory<byte>>? embeddedGuest)
+    {
         if (boot.Kind == BootKind.Ringlab || (boot.Kind == BootKind.Auto && boot.Kernel is null))
         {
-            Func<ReadOnlyMemory<byte>> embedded = context.EmbeddedGuest
+            Func<ReadOnlyMemory<byte>> embedded = embeddedGuest
                 ?? throw new VirtException("ImageUnavailable", "This program carries no embedded guest.", "Give a kernel file with -Kernel.");
             return GuestImage.FromBytes("ringlab", embedded());
         }

@@ -41,6 +41,14 @@ public sealed class MemoryLayout
     /// <summary>Where the firmware tables are put, up to 1 MiB: the part of the BIOS area that operating systems search for the RSDP (ACPI 6.5 §5.2.5.1).</summary>
     public const ulong FirmwareArea = 0xE0000;
 
+    /// <summary>RAM in one piece from 0, for guests without a PC around them.</summary>
+    public static MemoryLayout Flat(ulong ramBytes)
+    {
+        if (ramBytes < OneMegabyte || (ramBytes & 0xFFF) != 0)
+            throw new ArgumentOutOfRangeException(nameof(ramBytes), ramBytes, "RAM must be at least 1 MiB and a multiple of 4 KiB.");
+        return new MemoryLayout([new(0, ramBytes)], [new(0, ramBytes, E820Type.Ram)]);
+    }
+
     private MemoryLayout(IReadOnlyList<MemoryRange> ram, IReadOnlyList<E820Entry> e820) => (Ram, E820) = (ram, e820);
 
     /// <summary>The memory slots to create, ascending; one, or two when there is RAM above 4 GiB.</summary>

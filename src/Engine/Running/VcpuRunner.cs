@@ -1,5 +1,6 @@
 using VirtPS.Engine.Host;
 using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Plugins;
 using VirtPS.X86;
 
 namespace VirtPS.Engine.Running;
@@ -19,7 +20,7 @@ internal enum RunnerState
 }
 
 /// <summary>A vCPU's own thread: enters guest code, decides on every exit, sleeps while it is halted.</summary>
-internal sealed unsafe class VcpuRunner : IDisposable
+internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
 {
     private const uint LocalApicBit = (uint)VcpuRequests.LocalApic, ExitBit = (uint)VcpuRequests.Exit, NmiBit = (uint)VcpuRequests.Nmi,
         InterruptBit = (uint)VcpuRequests.Interrupt;
@@ -263,6 +264,7 @@ internal sealed unsafe class VcpuRunner : IDisposable
         {
             Interlocked.And(ref State->Requests, ~LocalApicBit);
             Host.LocalApic?.Process();
+            _board.Platform?.Process(Index);
         }
 
         if (State->MpState != MpState.Runnable && !WakesUp())

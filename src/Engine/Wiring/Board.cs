@@ -6,6 +6,7 @@ using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Interrupts;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Memory;
+using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Engine;
 
@@ -54,6 +55,9 @@ internal sealed class Board
     public IMsiTarget Msi { get; private set; } = null!;
 
     public VcpuRunner[] Vcpus { get; set; } = [];
+
+    /// <summary>What stands for the platform where the guest talks to the VMM itself; null on a PC.</summary>
+    public IGuestPlatform? Platform { get; set; }
 
     public InterruptWire Gsi(int gsi) => _gsi[gsi];
 

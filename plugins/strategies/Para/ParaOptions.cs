@@ -1,0 +1,44 @@
+using VirtPS.Emulation;
+using VirtPS.Sdk;
+
+namespace VirtPS.Strategy.Para;
+
+/// <summary>The strategy's options, checked. Names and values are compared without regard to case.</summary>
+internal sealed record ParaOptions(CpuLevel Cpu)
+{
+    private static readonly string[] s_tiers = ["auto", "interpreter"];
+
+    private static readonly Dictionary<string, CpuLevel> s_levels = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["x86-64"] = CpuLevel.Baseline,
+        ["x86-64-v2"] = CpuLevel.V2,
+        ["x86-64-v3"] = CpuLevel.V3,
+    };
+
+    /// <summary>Throws <see cref="VirtException"/> <c>StrategyOptionInvalid</c> that names the option and lists what there is.</summary>
+    public static ParaOptions Parse(IReadOnlyDictionary<string, string> options)
+    {
+        CpuLevel level = CpuLevel.V3;
+        foreach ((string name, string value) in options)
+        {
+            switch (name.ToLowerInvariant())
+            {
+                // There is one tier so far, so that "auto" and "interpreter" mean the same.
+                case "tier":
+                    if (!s_tiers.Contains(value, StringComparer.OrdinalIgnoreCase))
+                        throw Invalid($"The strategy Para has no tier '{value}'.", $"Use one of: {string.Join(", ", s_tiers)}.", value);
+                    break;
+                case "cpu":
+                    if (!s_levels.TryGetValue(value, out level))
+                        throw Invalid($"The strategy Para has no cpu '{value}'.", $"Use one of: {string.Join(", ", s_levels.Keys)}.", value);
+                    break;
+                default:
+                    throw Invalid($"The strategy Para has no option '{name}'.", "It has: tier, cpu.", name);
+            }
+        }
+
+        return new ParaOptions(level);
+    }
+
+    private static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);
+}

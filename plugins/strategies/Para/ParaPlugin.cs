@@ -1,0 +1,12 @@
+using VirtPS.Sdk.Plugins;
+using VirtPS.Strategy.Para;
+
+[assembly: Plugin(typeof(ParaPlugin))]
+
+namespace VirtPS.Strategy.Para;
+
+/// <summary>Brings the strategy <c>Para</c> and its device models.</summary>
+public sealed class ParaPlugin : IPlugin
+{
+    public IEnumerable<IStrategy> Strategies => [new ParaStrategy()];
+}
