@@ -143,13 +143,16 @@ public sealed unsafe partial class Machine
             Segments = s.Segments,
             Gdtr = s.Gdtr,
             Idtr = s.Idtr,
-            Control = new Dictionary<string, ulong>(s.Registers) { ["CR8"] = Runner(vcpu.Index).Host.ReadCr8() },
+            Control = new Dictionary<string, ulong>(s.Registers) { ["CR8"] = TaskPriority(vcpu.Index) },
             Xsave = s.Xsave,
             Tsc = Clock.MachineTsc + vcpu.State->TscOffset,
             InstructionsRetired = s.InstructionsRetired,
             CapturedAt = DateTimeOffset.UtcNow,
         };
     }
+
+    private ulong TaskPriority(int vcpu) =>
+        _partition.InterruptController is { } controller ? (ulong)controller.GetTaskPriority(vcpu) >> 4 : Runner(vcpu).Host.ReadCr8();
 
     private RingMeasurement Measure(VcpuRunner runner)
     {

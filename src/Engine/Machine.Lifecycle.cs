@@ -47,6 +47,8 @@ public sealed partial class Machine : IRunnerOwner
     {
         Require(VmState.Running);
         StopVcpus();
+        _board.Clock.Stop();
+        OrCrash(_partition.Pause);
         Freeze();
         SetState(VmState.Paused, MachineCause.Requested, "Paused.");
         return true;
@@ -144,6 +146,9 @@ public sealed partial class Machine : IRunnerOwner
 
     private void Go(string reason)
     {
+        _board.Clock.Start();
+        // Before the devices, whose interrupts its controllers take: after the clock, which its own timers follow.
+        OrCrash(_partition.Resume);
         using (_board.Gate.Hold())
         {
             foreach ((_, IDevice device) in _devices)
@@ -151,11 +156,24 @@ public sealed partial class Machine : IRunnerOwner
             _board.Timer.Resume();
         }
 
-        _board.Clock.Start();
         // Running is said before the first instruction: a guest may end at once, and that must come after.
         SetState(VmState.Running, MachineCause.Requested, reason);
         foreach (VcpuRunner runner in _board.Vcpus)
             runner.Resume();
+    }
+
+    /// <summary>What the backend refuses here costs the machine: nothing of it could go on.</summary>
+    private void OrCrash(Action partition)
+    {
+        try
+        {
+            partition();
+        }
+        catch (VirtException e)
+        {
+            End(VmState.Crashed, MachineCause.Failure, e.Message, null);
+            throw;
+        }
     }
 
     private void StopVcpus()
@@ -175,6 +193,8 @@ public sealed partial class Machine : IRunnerOwner
         using (_board.Gate.Hold())
         {
             _board.Timer.Hold();
+            // What the guest asked for last, by doorbell, becomes host work that Quiesce waits for.
+            _board.Timer.DrainPosted();
             foreach ((_, IDevice device) in _devices)
                 device.Quiesce();
             // What was under way has completed and belongs to the devices' state.
@@ -212,6 +232,7 @@ public sealed partial class Machine : IRunnerOwner
 
     private unsafe void ResetParts(ResetKind kind)
     {
+        _partition.InterruptController?.Reset();
         using (_board.Gate.Hold())
         {
             foreach ((_, IDevice device) in _devices)

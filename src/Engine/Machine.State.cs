@@ -29,6 +29,7 @@ public sealed partial class Machine
                 Vcpus = vcpus,
                 Devices = _devices.ToDictionary(d => d.Name, d => d.Device.Save()),
                 InterruptController = _partition.InterruptController?.Save(),
+                Partition = _partition.SaveState(),
                 A20 = _guestControl.A20,
             };
         }
@@ -151,6 +152,8 @@ public sealed partial class Machine
 
         if (state.InterruptController is { } controller)
             _partition.InterruptController!.Restore(controller);
+        if (state.Partition is { } partition)
+            _partition.RestoreState(partition);
         using (_board.Gate.Hold())
         {
             foreach ((string name, IDevice device) in _devices)

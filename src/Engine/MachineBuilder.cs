@@ -82,7 +82,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         memory.Attach(partition);
 
         var failures = new LateOwner();
-        Board board = CreateBoard(memory, failures, undo);
+        Board board = CreateBoard(memory, partition.Doorbells, failures, undo);
         if (partition.InterruptController is { } controller)
             board.Use(controller);
         else
@@ -129,13 +129,13 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         }
     }
 
-    private Board CreateBoard(GuestMemory memory, LateOwner failures, Stack<IDisposable> undo)
+    private Board CreateBoard(GuestMemory memory, IPartitionDoorbells? doorbells, LateOwner failures, Stack<IDisposable> undo)
     {
         var gate = new DeviceLock(biased: configuration.ProcessorCount == 1);
         var clock = new MachineClock(Nondeterminism, TscFrequency);
         var timer = new MachineTimer(clock, gate, Nondeterminism, Platform, e => failures.OnFailure($"A device failed: {e.Message}", e));
         undo.Push(timer);
-        return new Board(gate, clock, timer, memory, new RateLimitedLog(Log, "interrupts"));
+        return new Board(gate, clock, timer, memory, new RateLimitedLog(Log, "interrupts")) { Doorbells = doorbells };
     }
 
     private void CreateVcpus(Board board, IPartition partition, IGuestInterface guest, IRunnerOwner owner, Stack<IDisposable> undo)

@@ -31,6 +31,9 @@ public sealed record MachineState
     /// <summary>The partition's own interrupt controller; null where the machine's devices are it.</summary>
     public byte[]? InterruptController { get; init; }
 
+    /// <summary>What else the partition keeps (a paravirtual clock); null for nothing.</summary>
+    public byte[]? Partition { get; init; }
+
     /// <summary>The address line 20 gate as the guest set it.</summary>
     public required bool A20 { get; init; }
 

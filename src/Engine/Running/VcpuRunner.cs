@@ -267,7 +267,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
             _board.Platform?.Process(Index);
         }
 
-        if (State->MpState != MpState.Runnable && !WakesUp())
+        if (!MayEnter())
         {
             SleepHalted();
             return;
@@ -312,6 +312,9 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
         _owner.OnTripleFault(this);
     }
 
+    /// <summary>A partition with its own controllers knows alone what wakes a halted processor; only one that has shut down stays out.</summary>
+    private bool MayEnter() => _board.PartitionInterrupts is not null ? State->MpState != MpState.Shutdown : State->MpState == MpState.Runnable || WakesUp();
+
     /// <summary>Whether a halted processor has a reason to go on (SDM Vol. 2A, HLT); if so it is made runnable.</summary>
     private bool WakesUp()
     {
@@ -337,11 +340,26 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
         Vcpu.Counters->HaltedNanoseconds += _source.HostNanoseconds - start;
     }
 
-    /// <summary>Nanoseconds inside <see cref="IVcpu.Run"/>, the present stay included: a guest that spins with interrupts off never comes back by itself. Any thread.</summary>
-    public ulong RunNanoseconds => Vcpu.Counters->RunNanoseconds + Since(ref _runningSince);
+    /// <summary>
+    /// Nanoseconds inside <see cref="IVcpu.Run"/>, the present stay included: a guest that spins with interrupts off never comes back by itself. Where the partition itself
+    /// puts halted processors to sleep, the processor time that was used there. Any thread.
+    /// </summary>
+    public ulong RunNanoseconds => Vcpu.ProcessorNanoseconds ?? StayedNanoseconds;
 
     /// <summary>Nanoseconds asleep in HLT, the present sleep included. Any thread.</summary>
-    public ulong HaltedNanoseconds => Vcpu.Counters->HaltedNanoseconds + Since(ref _haltedSince);
+    public ulong HaltedNanoseconds
+    {
+        get
+        {
+            ulong slept = Vcpu.Counters->HaltedNanoseconds + Since(ref _haltedSince);
+            if (Vcpu.ProcessorNanoseconds is not { } used)
+                return slept;
+            ulong stayed = StayedNanoseconds;
+            return slept + (stayed > used ? stayed - used : 0);
+        }
+    }
+
+    private ulong StayedNanoseconds => Vcpu.Counters->RunNanoseconds + Since(ref _runningSince);
 
     private ulong Since(ref ulong start)
     {

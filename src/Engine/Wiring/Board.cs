@@ -2,6 +2,7 @@ using VirtPS.Engine.Buses;
 using VirtPS.Engine.Interrupts;
 using VirtPS.Engine.Running;
 using VirtPS.Sdk;
+using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Interrupts;
 using VirtPS.Sdk.Machine;
@@ -54,6 +55,12 @@ internal sealed class Board
     /// <summary>Where MSIs go: the APIC bus, or the partition's own controller.</summary>
     public IMsiTarget Msi { get; private set; } = null!;
 
+    /// <summary>The partition's own controller; null: controllers are devices.</summary>
+    public IPartitionInterruptController? PartitionInterrupts { get; private set; }
+
+    /// <summary>The partition's doorbells; null where it has none.</summary>
+    public IPartitionDoorbells? Doorbells { get; init; }
+
     public VcpuRunner[] Vcpus { get; set; } = [];
 
     /// <summary>What stands for the platform where the guest talks to the VMM itself; null on a PC.</summary>
@@ -67,7 +74,7 @@ internal sealed class Board
     /// <summary>All wires end at the partition's own PIC and IOAPIC: its pins 0–15 are the ISA interrupts.</summary>
     public void Use(IPartitionInterruptController controller)
     {
-        Msi = controller;
+        Msi = PartitionInterrupts = controller;
         for (int i = 0; i < IsaCount; i++)
             Isa[i].Connect(controller, i);
         for (int i = IsaCount; i < Math.Min(_gsi.Length, controller.PinCount); i++)

@@ -3,6 +3,7 @@ using VirtPS.Engine.Interrupts;
 using VirtPS.Engine.Logging;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Backends;
+using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Interrupts;
 using VirtPS.Sdk.Memory;
@@ -34,6 +35,11 @@ internal sealed class MachineDeviceContext : DeviceContext
     public override GuestMemory Memory => _board.Memory;
 
     public override IMsiTarget Msi => _board.Msi;
+
+    public override IMsiSignal CreateMsiSignal() => _board.PartitionInterrupts?.CreateMsiSignal() ?? new SoftwareMsiSignal(Msi);
+
+    public override IDisposable? TryMapDoorbell(ulong address, int size, ulong? value, Action rung) =>
+        _board.Doorbells is { } doorbells ? new Doorbell(_board, doorbells, address, size, value, rung) : null;
 
     public override IBusRegion MapPorts(ushort first, int count, IPortDevice device, int maxAccess = 1) => _board.Ports.Map(Name, first, count, device, maxAccess);
 
@@ -116,4 +122,24 @@ internal sealed class LockedCharBackend : ICharBackend
 
     /// <summary>Lets go of the backend, which belongs to whoever gave it.</summary>
     public void Dispose() => _inner.InputAvailable = null;
+}
+
+/// <summary>A partition's doorbell as a device has it: it rings under the device lock, and never after it was given back.</summary>
+internal sealed class Doorbell : IDisposable
+{
+    private readonly IDisposable _inner;
+    private bool _gone;
+
+    public Doorbell(Board board, IPartitionDoorbells doorbells, ulong address, int size, ulong? value, Action rung) =>
+        _inner = doorbells.Add(address, size, value, () => board.Timer.Post(() =>
+        {
+            if (!_gone)
+                rung();
+        }));
+
+    public void Dispose()
+    {
+        _gone = true;
+        _inner.Dispose();
+    }
 }

@@ -10,7 +10,7 @@ public static class PlatformLayout
     /// The specs of a PC, in the order in which they must be made: who offers a service stands before who needs it.
     /// </summary>
     /// <param name="vcpuCount">A local APIC for each.</param>
-    /// <param name="hasInterruptController">The partition has its own PIC, IOAPIC and local APICs.</param>
+    /// <param name="hasInterruptController">The partition has its own PIC, IOAPIC, local APICs and 8254.</param>
     /// <param name="cpuid">Says which of the local APIC's features the guest is offered (CPUID.1:ECX).</param>
     public static IReadOnlyList<JsonObject> Pc(int vcpuCount, bool hasInterruptController, CpuidPolicy cpuid)
     {
@@ -33,7 +33,8 @@ public static class PlatformLayout
         }
 
         specs.Add(Spec("virtps.pcihost/host-bridge", "pcihost"));
-        specs.Add(Spec("virtps.pit/8254", "pit"));
+        if (!hasInterruptController)
+            specs.Add(Spec("virtps.pit/8254", "pit"));
         specs.Add(Spec("virtps.rtc/mc146818", "rtc"));
         specs.Add(Spec("virtps.i8042/i8042", "i8042"));
         specs.Add(Spec("virtps.acpi/pm", "acpi"));

@@ -21,7 +21,7 @@ public sealed record BackendCapabilities
 {
     public required int MaxVcpus { get; init; }
 
-    /// <summary>The partition offers its own PIC, IOAPIC and local APICs (<see cref="IPartition.InterruptController"/>).</summary>
+    /// <summary>The partition offers its own PIC, IOAPIC, local APICs and 8254 timer (<see cref="IPartition.InterruptController"/>).</summary>
     public bool HasInterruptController { get; init; }
 
     /// <summary>What ring transitions it can report.</summary>
@@ -89,6 +89,44 @@ public interface IPartition : IDisposable
 
     /// <summary>The backend's own interrupt controller when it has one and <see cref="PartitionOptions.UsePartitionInterruptController"/> was set; else null.</summary>
     IPartitionInterruptController? InterruptController { get; }
+
+    /// <summary>Takes note of guest writes without leaving guest code for the machine; null where the backend can't.</summary>
+    IPartitionDoorbells? Doorbells => null;
+
+    /// <summary>
+    /// VM time has stopped and no vCPU runs: what of time the backend keeps itself (timers of its interrupt controller, a paravirtual clock) stops too, and doorbells that rang are
+    /// handed on before it returns. Not on a vCPU's thread.
+    /// </summary>
+    void Pause()
+    {
+    }
+
+    /// <summary>VM time runs and the vCPUs are about to: undoes <see cref="Pause"/>. Also before the first run and after a restore.</summary>
+    void Resume()
+    {
+    }
+
+    /// <summary>What the backend keeps beside the vCPUs' states and its interrupt controller, while paused; null for nothing.</summary>
+    byte[]? SaveState() => null;
+
+    /// <summary>Takes over what <see cref="SaveState"/> of the same backend gave, into a partition that has not run. Throws <see cref="VirtException"/> (<c>MachineStateInvalid</c>).</summary>
+    void RestoreState(ReadOnlySpan<byte> state)
+    {
+    }
+}
+
+/// <summary>Places that a guest writes to only to say that there is work (KVM's ioeventfd). Any thread.</summary>
+public interface IPartitionDoorbells
+{
+    /// <summary>
+    /// From now on a guest's write of <paramref name="size"/> bytes (1, 2, 4, 8) to <paramref name="address"/> does not reach <see cref="IVcpuHost"/>: <paramref name="rung"/> is called
+    /// soon on a thread of the backend; several writes may become one call. Dispose to end it. Throws <see cref="VirtException"/> where the host refuses.
+    /// </summary>
+    /// <param name="address">Guest-physical address without memory.</param>
+    /// <param name="size">Width of the write in bytes.</param>
+    /// <param name="value">Only writes of this value; null: of any.</param>
+    /// <param name="rung">Must return at once and never throw.</param>
+    IDisposable Add(ulong address, int size, ulong? value, Action rung);
 }
 
 /// <summary>A virtual processor. Everything but <see cref="Kick"/> is called on its own thread or while it does not run.</summary>
@@ -128,6 +166,12 @@ public unsafe interface IVcpu : IDisposable
 
     /// <summary>What the backend itself knows of exits and time; null: nothing beyond <see cref="Counters"/>. Any thread.</summary>
     VcpuStatistics? ReadStatistics() => null;
+
+    /// <summary>
+    /// Processor time in nanoseconds that the vCPU's thread has used, for backends in which a halted vCPU sleeps inside <see cref="Run"/> (a partition with its own interrupt
+    /// controller); null: halts end <see cref="Run"/>. Any thread.
+    /// </summary>
+    ulong? ProcessorNanoseconds => null;
 
     /// <summary>Where ring transitions are recorded while somebody traces; null for nobody. Takes effect at the next boundary.</summary>
     RingEventBuffer? Trace { get; set; }

@@ -125,6 +125,19 @@ public abstract class DeviceContext
     /// <summary>Where this device's MSIs go.</summary>
     public abstract IMsiTarget Msi { get; }
 
+    /// <summary>An MSI that threads of the host side raise without the device lock, by file descriptor where the partition takes one (KVM's irqfd).</summary>
+    public virtual IMsiSignal CreateMsiSignal() => new SoftwareMsiSignal(Msi);
+
+    /// <summary>
+    /// Lets a place in one of the device's own MMIO regions only ring: the writing vCPU goes on at once and <paramref name="rung"/> runs under the device lock soon after; several
+    /// writes may become one call. Null where the partition can't: the writes then reach the region as any others. Dispose it when the region moves or goes.
+    /// </summary>
+    /// <param name="address">Guest-physical.</param>
+    /// <param name="size">Width of the write: 1, 2, 4, 8 bytes; other widths reach the region.</param>
+    /// <param name="value">Only writes of this value; null: of any.</param>
+    /// <param name="rung">What the device does about it.</param>
+    public virtual IDisposable? TryMapDoorbell(ulong address, int size, ulong? value, Action rung) => null;
+
     /// <summary>The host side of a byte stream that the spec names (<c>console</c>, …); a null backend where it names none.</summary>
     public abstract ICharBackend OpenChar(string? name);
 

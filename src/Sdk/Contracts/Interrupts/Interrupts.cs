@@ -196,14 +196,64 @@ public interface IEoiListener
     void EndOfInterrupt(byte vector);
 }
 
-/// <summary>A backend's own PIC, IOAPIC and local APICs (KVM's in-kernel irqchip).</summary>
+/// <summary>
+/// A backend's own PIC, IOAPIC, local APICs and 8254 timer (KVM's in-kernel irqchip). HLT, INIT and SIPI are then the backend's too: <see cref="IVcpu.Run"/> sleeps inside while the
+/// processor is halted or waits for SIPI. Sending and pins are thread-safe.
+/// </summary>
 public interface IPartitionInterruptController : IMsiTarget, IInterruptInput
 {
-    /// <summary>Number of global system interrupts; pins 0–15 are the ISA interrupts.</summary>
+    /// <summary>Number of global system interrupts; pins 0–15 are the ISA interrupts, 0 being the timer's, which ends at the IOAPIC's pin 2.</summary>
     int PinCount { get; }
 
-    /// <summary>Opaque state for save; restored into a fresh partition of the same backend.</summary>
+    /// <summary>Puts everything as after power-on. While no vCPU runs.</summary>
+    void Reset();
+
+    /// <summary>The task priority register of a vCPU's local APIC. On its thread, or while it does not run.</summary>
+    byte GetTaskPriority(int vcpu);
+
+    /// <summary>A message-signalled interrupt by file descriptor, without a message at first; null where the host can't.</summary>
+    IMsiSignal? CreateMsiSignal() => null;
+
+    /// <summary>Opaque state for save; restored into a fresh partition of the same backend. While paused.</summary>
     byte[] Save();
 
+    /// <summary>Throws <see cref="VirtException"/> (<c>MachineStateInvalid</c>) for what is damaged or newer.</summary>
     void Restore(ReadOnlySpan<byte> state);
+}
+
+/// <summary>A message-signalled interrupt that any thread raises without the device lock. Dispose it with its device.</summary>
+public interface IMsiSignal : IDisposable
+{
+    /// <summary>What is sent; null (masked): raising has no effect. Under the device lock.</summary>
+    MsiMessage? Message { get; set; }
+
+    /// <summary>Sends the message. Any thread.</summary>
+    void Raise();
+
+    /// <summary>An eventfd that raises it when written, for other processes and drivers; null where there is none (software controllers).</summary>
+    int? EventDescriptor { get; }
+}
+
+/// <summary>The way through the machine's own controllers: an ordinary MSI.</summary>
+public sealed class SoftwareMsiSignal(IMsiTarget target) : IMsiSignal
+{
+    private sealed record Held(MsiMessage Message);
+
+    private Held? _message;
+
+    public MsiMessage? Message
+    {
+        get => _message?.Message;
+        set => Volatile.Write(ref _message, value is { } message ? new Held(message) : null);
+    }
+
+    public int? EventDescriptor => null;
+
+    public void Raise()
+    {
+        if (Volatile.Read(ref _message) is { } held)
+            target.Send(held.Message);
+    }
+
+    public void Dispose() => Message = null;
 }
