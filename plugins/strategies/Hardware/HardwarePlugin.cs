@@ -18,8 +18,6 @@ public sealed class HardwarePlugin : IPlugin
 /// <param name="entry">See <see cref="KvmDevice.Entry"/>.</param>
 internal sealed class HardwareStrategy(KvmEntry? entry = null) : IStrategy
 {
-    private const string DefaultDevice = "/dev/kvm";
-
     public StrategyInfo Info { get; } = new()
     {
         Name = "Hardware",
@@ -40,7 +38,7 @@ internal sealed class HardwareStrategy(KvmEntry? entry = null) : IStrategy
 
     public HostSupport Probe()
     {
-        using KvmDevice? kvm = KvmDevice.TryOpen(DefaultDevice, out HostSupport support);
+        using KvmDevice? kvm = KvmDevice.TryOpen(HardwareOptions.DefaultDevice, out HostSupport support);
         if (kvm is null)
             return support;
         if (kvm.Check(Kvm.CapUserMemory) == 0 || kvm.Check(Kvm.CapImmediateExit) == 0 || kvm.Check(Kvm.CapVcpuEvents) == 0)
@@ -50,18 +48,17 @@ internal sealed class HardwareStrategy(KvmEntry? entry = null) : IStrategy
             : support;
     }
 
-    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log)
-    {
-        foreach (string option in options.Keys.Where(o => !string.Equals(o, "device", StringComparison.OrdinalIgnoreCase)))
-            throw new VirtException("StrategyOptionInvalid", $"The strategy Hardware has no option '{option}'.", "It has: device.", option);
-        return new KvmBackend(options.TryGetValue("device", out string? path) ? path : DefaultDevice, entry);
-    }
+    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log) => new KvmBackend(HardwareOptions.Read(options), entry);
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options)
     {
-        using KvmDevice kvm = KvmDevice.TryOpen(options.TryGetValue("device", out string? path) ? path : DefaultDevice, out HostSupport support)
+        var read = HardwareOptions.Read(options);
+        using KvmDevice kvm = KvmDevice.TryOpen(read.Device, out HostSupport support)
             ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction);
-        return KvmCpuid.ForGuest(KvmCpuid.Supported(kvm), vcpuCount, x2Apic: kvm.SendsMsrs);
+        GuestFeatures features = read.UsesKernelIrqchip(kvm)
+            ? GuestFeatures.X2Apic | GuestFeatures.OwnApic | (kvm.Check(Kvm.CapTscDeadline) != 0 ? GuestFeatures.TscDeadline : 0)
+            : kvm.SendsMsrs ? GuestFeatures.X2Apic : GuestFeatures.None;
+        return KvmCpuid.ForGuest(KvmCpuid.Supported(kvm), vcpuCount, read.Enlightened ? features | GuestFeatures.Kvm : features);
     }
 }
 
@@ -69,24 +66,33 @@ internal sealed class KvmBackend : ICpuBackend
 {
     private readonly KvmDevice _device;
 
-    public KvmBackend(string path, KvmEntry? entry = null)
+    public KvmBackend(HardwareOptions options, KvmEntry? entry = null)
     {
-        _device = KvmDevice.TryOpen(path, out HostSupport support, entry) ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction, path);
-        Capabilities = new BackendCapabilities
+        _device = KvmDevice.TryOpen(options.Device, out HostSupport support, entry) ?? throw new VirtException("StrategyUnavailable", support.Reason, support.RecommendedAction, options.Device);
+        try
         {
-            MaxVcpus = Math.Max(1, _device.Check(Kvm.CapMaxVcpus)),
-            RingFidelity = RingFidelity.AtExit,
-            Execution = ExecutionKind.NonRoot,
-            HostRing = null,
-            TscFrequency = _device.FixedTscFrequency(),
-        };
+            Capabilities = new BackendCapabilities
+            {
+                MaxVcpus = Math.Max(1, _device.Check(Kvm.CapMaxVcpus)),
+                HasInterruptController = options.UsesKernelIrqchip(_device),
+                RingFidelity = RingFidelity.AtExit,
+                Execution = ExecutionKind.NonRoot,
+                HostRing = null,
+                TscFrequency = _device.FixedTscFrequency(),
+            };
+        }
+        catch
+        {
+            _device.Dispose();
+            throw;
+        }
     }
 
     public string Tier => "KVM";
 
     public BackendCapabilities Capabilities { get; }
 
-    public IPartition CreatePartition(PartitionOptions options) => new KvmPartition(_device, options);
+    public IPartition CreatePartition(PartitionOptions options) => new KvmPartition(_device, options, Capabilities.HasInterruptController);
 
     public void Dispose() => _device.Dispose();
 }

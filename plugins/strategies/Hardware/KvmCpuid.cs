@@ -33,26 +33,47 @@ internal static unsafe class KvmCpuid
     /// </summary>
     /// <param name="supported">What the host can give.</param>
     /// <param name="vcpuCount">1–64.</param>
-    /// <param name="x2Apic">The local APICs' MSRs reach the machine.</param>
-    public static CpuidPolicy ForGuest(CpuidPolicy supported, int vcpuCount, bool x2Apic)
+    /// <param name="features">What depends on the partition.</param>
+    public static CpuidPolicy ForGuest(CpuidPolicy supported, int vcpuCount, GuestFeatures features)
     {
+        bool x2Apic = features.HasFlag(GuestFeatures.X2Apic);
         var entries = new Dictionary<(uint Leaf, uint SubLeaf), CpuidResult>(supported.Entries);
-        // Paravirtual leaves (0x40000000) belong to the Kvm enlightenment, which is not offered here; 14h is Intel PT, 1Dh and 1Eh AMX, 24h AVX10; 15h and 16h tell the host's
+        // Paravirtual leaves (0x40000000) belong to the Kvm enlightenment, added below; 14h is Intel PT, 1Dh and 1Eh AMX, 24h AVX10; 15h and 16h tell the host's
         // TSC frequency, which need not be the guest's.
         foreach ((uint Leaf, uint SubLeaf) key in entries.Keys.Where(k => k.Leaf is Topology or 0x14 or 0x15 or 0x16 or 0x19 or 0x1D or 0x1E or 0x1F or 0x24 or 0x8000001E or 0x80000026
             or (>= 0x4000_0000 and < 0x5000_0000)).ToList())
             entries.Remove(key);
         CpuidResult one = supported.Query(1, 0);
-        // Leaf 1: logical processors in EBX 23:16; x2APIC, TSC deadline and the hypervisor bit are the machine's to give (ECX 21, 24, 31).
+        // Leaf 1: logical processors in EBX 23:16; x2APIC, TSC deadline and the hypervisor bit are ours to give (ECX 21, 24, 31).
         entries[(1, 0)] = one with
         {
             Ebx = (one.Ebx & 0x0000_FFFF) | (uint)Math.Min(vcpuCount, 255) << 16,
-            Ecx = ((one.Ecx | 1u << 31) & ~(1u << 21 | 1u << 24)) | (x2Apic ? 1u << 21 : 0),
+            Ecx = ((one.Ecx | 1u << 31) & ~(1u << 21 | 1u << 24)) | (x2Apic ? 1u << 21 : 0) | (features.HasFlag(GuestFeatures.TscDeadline) ? 1u << 24 : 0),
             Edx = vcpuCount > 1 ? one.Edx | 1u << 28 : one.Edx & ~(1u << 28),
         };
         SetTopology(entries, vcpuCount, x2Apic);
         LimitToAvx(entries);
+        if (features.HasFlag(GuestFeatures.Kvm))
+            AddKvmLeaves(entries, supported, vcpuCount, features.HasFlag(GuestFeatures.OwnApic));
         return new CpuidPolicy(entries);
+    }
+
+    /// <summary>
+    /// Documentation/virt/kvm/x86/cpuid.rst. Of what KVM offers, without asynchronous page faults (guest memory is the worker's, and is there) and memory encryption; what is answered by
+    /// KVM's local APIC only where the guest has that.
+    /// </summary>
+    private static void AddKvmLeaves(Dictionary<(uint Leaf, uint SubLeaf), CpuidResult> entries, CpuidPolicy supported, int vcpuCount, bool ownApic)
+    {
+        const uint Signature = 0x4000_0000, Features = 0x4000_0001, OldClock = 1 << 0, AsyncPageFault = 1 << 4 | 1 << 10 | 1 << 14, PvEoi = 1 << 6, PvUnhalt = 1 << 7, SendIpi = 1 << 11,
+            PollControl = 1 << 12, SchedYield = 1 << 13, ExtendedDestination = 1 << 15, Encryption = 1 << 16 | 1 << 17;
+        uint bits = supported.Query(Features, 0).Eax & ~(OldClock | AsyncPageFault | ExtendedDestination | Encryption);
+        if (!ownApic)
+            bits &= ~(PvEoi | PvUnhalt | SendIpi | PollControl | SchedYield);
+        if (vcpuCount == 1)
+            bits &= ~(PvUnhalt | SendIpi | SchedYield);
+        // "KVMKVMKVM" and zeros.
+        entries[(Signature, 0)] = new CpuidResult(Features, 0x4B4D_564B, 0x564B_4D56, 0x4D);
+        entries[(Features, 0)] = new CpuidResult(bits, 0, 0, 0);
     }
 
     /// <summary>SDM Vol. 2A, CPUID leaves 4 and 0Bh; AMD APM Vol. 3 appendix E, Fn8000_0001, Fn8000_0008, Fn8000_001D.</summary>
@@ -133,4 +154,23 @@ internal static unsafe class KvmCpuid
                 throw new VirtException("StrategyUnavailable", $"KVM refused the CPUID table: {LinuxCalls.ErrorText()}.");
         }
     }
+}
+
+/// <summary>What a guest's CPUID may show depending on its partition.</summary>
+[Flags]
+internal enum GuestFeatures
+{
+    None = 0,
+
+    /// <summary>The local APICs' MSRs are answered.</summary>
+    X2Apic = 1,
+
+    /// <summary>So is IA32_TSC_DEADLINE.</summary>
+    TscDeadline = 2,
+
+    /// <summary>KVM's leaves.</summary>
+    Kvm = 4,
+
+    /// <summary>The local APICs are KVM's.</summary>
+    OwnApic = 8,
 }

@@ -5,7 +5,7 @@ using VirtPS.X86;
 
 namespace VirtPS.Strategy.Hardware;
 
-/// <summary>A KVM virtual machine. Interrupt controllers are the machine's own device models.</summary>
+/// <summary>A KVM virtual machine, with KVM's interrupt controllers or without: then they are the machine's own device models.</summary>
 internal sealed unsafe class KvmPartition : IPartition
 {
     // Intel hosts without unrestricted guest need three pages for a TSS and one for an identity map; below the firmware area, above the PCI window.
@@ -15,11 +15,18 @@ internal sealed unsafe class KvmPartition : IPartition
     private readonly Lock _gate = new();
     private readonly Dictionary<MemorySlot, uint> _slots = [];
     private readonly Stack<uint> _free = new();
+    private readonly List<KvmVcpu> _vcpus = [];
     private readonly KvmDevice _device;
+    private readonly KvmInterruptController? _controller;
+    private readonly KvmDoorbells? _doorbells;
+    private readonly KvmClock _clock;
     private uint _next;
     private int _fd;
 
-    public KvmPartition(KvmDevice device, PartitionOptions options)
+    /// <param name="device">KVM.</param>
+    /// <param name="options">What the machine wants.</param>
+    /// <param name="ownControllers">KVM's interrupt controllers are offered; the machine takes them or leaves them.</param>
+    public KvmPartition(KvmDevice device, PartitionOptions options, bool ownControllers = false)
     {
         _device = device;
         Options = options;
@@ -28,8 +35,13 @@ internal sealed unsafe class KvmPartition : IPartition
         _ = LinuxCalls.Ioctl(_fd, Kvm.SetIdentityMapAddress, &identity);
         _ = LinuxCalls.Ioctl(_fd, Kvm.SetTssAddress, (nuint)TssAddress);
         Tsc = new TscBase(options.TscFrequency);
+        _clock = new KvmClock(_fd, device.Check(Kvm.CapAdjustClock) != 0, options.TscFrequency);
         try
         {
+            if (ownControllers && options.UsePartitionInterruptController)
+                _controller = new KvmInterruptController(this, device);
+            if (device.Check(Kvm.CapIoeventfd) != 0)
+                _doorbells = new KvmDoorbells(_fd);
             SendMsrsToUs();
         }
         catch
@@ -43,8 +55,8 @@ internal sealed unsafe class KvmPartition : IPartition
     public TscBase Tsc { get; }
 
     /// <summary>
-    /// MSRs that KVM does not have, or refuses, come to the machine. So do two that KVM would answer itself, although without a local APIC of its own it knows nothing of
-    /// them; the x2APIC range needs no filter (and can't have one), KVM refuses it then.
+    /// MSRs that KVM does not have, or refuses, come to the machine. So do, without local APICs of KVM's own, two that it would answer although it knows nothing of
+    /// them then; the x2APIC range needs no filter (and can't have one), KVM refuses it then.
     /// </summary>
     private void SendMsrsToUs()
     {
@@ -53,6 +65,8 @@ internal sealed unsafe class KvmPartition : IPartition
         var enable = new KvmEnableCap { Cap = Kvm.CapUserSpaceMsr };
         enable.Args[0] = Kvm.MsrReasonInvalid | Kvm.MsrReasonUnknown | Kvm.MsrReasonFilter;
         KvmDevice.Must(LinuxCalls.Ioctl(_fd, Kvm.EnableCap, &enable), "to hand on model-specific registers");
+        if (_controller is not null)
+            return;
         // One bit per register, 0 = to us.
         byte none = 0;
         var filter = new KvmMsrFilter();
@@ -81,7 +95,12 @@ internal sealed unsafe class KvmPartition : IPartition
 
     public PartitionOptions Options { get; }
 
-    public IPartitionInterruptController? InterruptController => null;
+    public IPartitionInterruptController? InterruptController => _controller;
+
+    public IPartitionDoorbells? Doorbells => _doorbells;
+
+    /// <summary>By index, in order of creation.</summary>
+    public IReadOnlyList<KvmVcpu> Vcpus => _vcpus;
 
     public int Fd => _fd;
 
@@ -152,12 +171,41 @@ internal sealed unsafe class KvmPartition : IPartition
     {
     }
 
-    public IVcpu CreateVcpu(int index, IVcpuHost host) => new KvmVcpu(this, index, host);
+    public IVcpu CreateVcpu(int index, IVcpuHost host)
+    {
+        var vcpu = new KvmVcpu(this, index, host);
+        _vcpus.Add(vcpu);
+        return vcpu;
+    }
+
+    public void Pause()
+    {
+        _doorbells?.Drain();
+        _controller?.Pause();
+        _clock.Pause();
+        foreach (KvmVcpu vcpu in _vcpus)
+            vcpu.TellOfPause();
+    }
+
+    /// <summary>The vCPUs' states and TSCs first, on which timers and clock depend.</summary>
+    public void Resume()
+    {
+        foreach (KvmVcpu vcpu in _vcpus)
+            vcpu.Prepare();
+        _controller?.Resume();
+        if (_vcpus.Count > 0)
+            _clock.Resume(_vcpus[0].MachineTsc);
+    }
+
+    public byte[]? SaveState() => _clock.Save();
+
+    public void RestoreState(ReadOnlySpan<byte> state) => _clock.Restore(state);
 
     public void Dispose()
     {
         if (_fd < 0)
             return;
+        _doorbells?.Dispose();
         _ = LinuxCalls.Close(_fd);
         _fd = -1;
     }

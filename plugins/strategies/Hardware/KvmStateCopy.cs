@@ -7,10 +7,14 @@ namespace VirtPS.Strategy.Hardware;
 /// <summary>Copies a processor's whole state between KVM and <see cref="VcpuState"/>.</summary>
 internal static unsafe class KvmStateCopy
 {
-    /// <summary>xAPIC at its usual place. The machine's own local APIC says what the guest sees; KVM takes from it only whether CPUID shows an APIC.</summary>
+    /// <summary>xAPIC at its usual place. Where the local APIC is the machine's own, that says what the guest sees; KVM takes from this only whether CPUID shows an APIC.</summary>
     private const ulong ApicBaseAddress = 0xFEE0_0000;
 
-    public static void Read(int fd, KvmMsrs msrs, VcpuState* state)
+    /// <param name="fd">The vCPU.</param>
+    /// <param name="msrs">Its model-specific registers.</param>
+    /// <param name="state">Where to.</param>
+    /// <param name="ownApic">The local APIC is KVM's, and with it whether the processor is halted or waits for SIPI.</param>
+    public static void Read(int fd, KvmMsrs msrs, VcpuState* state, bool ownApic)
     {
         KvmRegs regs;
         Must(fd, Kvm.GetRegs, &regs, "the general registers");
@@ -34,10 +38,16 @@ internal static unsafe class KvmStateCopy
         msrs.Read(state);
         ReadExtended(fd, state);
         ReadEvents(fd, state);
+        if (ownApic)
+            ReadActivity(fd, state);
     }
 
+    /// <param name="fd">The vCPU.</param>
+    /// <param name="msrs">Its model-specific registers.</param>
+    /// <param name="state">Where from.</param>
     /// <param name="bootstrap">vCPU 0.</param>
-    public static void Write(int fd, KvmMsrs msrs, VcpuState* state, bool bootstrap)
+    /// <param name="ownApic">The local APIC is KVM's: its base is not touched here.</param>
+    public static void Write(int fd, KvmMsrs msrs, VcpuState* state, bool bootstrap, bool ownApic)
     {
         ulong* gpr = state->Gpr;
         var regs = new KvmRegs
@@ -55,7 +65,8 @@ internal static unsafe class KvmStateCopy
         (s.Gdt.Base, s.Gdt.Limit) = (state->Gdtr.Base, state->Gdtr.Limit);
         (s.Idt.Base, s.Idt.Limit) = (state->Idtr.Base, state->Idtr.Limit);
         (s.Cr0, s.Cr2, s.Cr3, s.Cr4, s.Efer) = (state->Cr0, state->Cr2, state->Cr3, state->Cr4, state->Efer);
-        s.ApicBase = ApicBaseAddress | Msr.ApicBaseEnable | (bootstrap ? Msr.ApicBaseBsp : 0);
+        if (!ownApic)
+            s.ApicBase = ApicBaseAddress | Msr.ApicBaseEnable | (bootstrap ? Msr.ApicBaseBsp : 0);
         for (int i = 0; i < 4; i++)
             s.InterruptBitmap[i] = 0;
         Must(fd, Kvm.SetSregs, &s, "the system registers");
@@ -65,6 +76,34 @@ internal static unsafe class KvmStateCopy
         msrs.Write(state);
         WriteExtended(fd, state);
         WriteEvents(fd, state);
+        if (ownApic)
+            WriteActivity(fd, state);
+    }
+
+    private static void ReadActivity(int fd, VcpuState* state)
+    {
+        uint activity;
+        Must(fd, Kvm.GetMpState, &activity, "whether it runs");
+        // A triple fault is known here alone.
+        if (state->MpState != MpState.Shutdown)
+            state->MpState = activity switch
+            {
+                Kvm.MpHalted => MpState.Halted,
+                Kvm.MpUninitialized or Kvm.MpInitReceived => MpState.WaitForSipi,
+                _ => MpState.Runnable,
+            };
+    }
+
+    private static void WriteActivity(int fd, VcpuState* state)
+    {
+        // "Uninitialized" would wait for an INIT, too.
+        uint activity = state->MpState switch
+        {
+            MpState.Halted => Kvm.MpHalted,
+            MpState.WaitForSipi => Kvm.MpInitReceived,
+            _ => Kvm.MpRunnable,
+        };
+        Must(fd, Kvm.SetMpState, &activity, "to run or to wait");
     }
 
     private static void Must(int fd, nuint request, void* argument, string what)

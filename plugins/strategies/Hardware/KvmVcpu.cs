@@ -23,6 +23,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
     private readonly KvmEntry? _entry;
     private readonly KvmStatistics? _statistics;
     private int _thread;
+    private ulong _processorTime;
     private bool _windowIsKnown;
     private bool _stateIsFresh;
     private bool _stateIsChanged = true;
@@ -52,6 +53,8 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
             _msrs = new KvmMsrs(_fd, partition.Device, partition.Options.Log);
             _tsc = new KvmTsc(_fd, _msrs, partition.Tsc, host);
             _statistics = KvmStatistics.TryOpen(_fd);
+            if (partition.InterruptController is not null)
+                LocalApic = new KvmLocalApic(_fd, _msrs);
         }
         catch
         {
@@ -63,6 +66,27 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
     public int Index { get; }
 
     public VcpuState* State => _state;
+
+    /// <summary>KVM's own; null where the machine has one for it.</summary>
+    public KvmLocalApic? LocalApic { get; }
+
+    public ulong MachineTsc => _host.ReadMachineTsc();
+
+    /// <summary>With KVM's local APIC a halted processor sleeps inside KVM_RUN: only the thread's own clock tells it from a busy one.</summary>
+    public ulong? ProcessorNanoseconds
+    {
+        get
+        {
+            if (LocalApic is null)
+                return null;
+            long* time = stackalloc long[2];
+            int thread = Volatile.Read(ref _thread);
+            // A thread that has ended leaves what was last seen.
+            if (thread != 0 && LinuxCalls.ClockGetTime(LinuxCalls.ThreadClock(thread), time) == 0)
+                Volatile.Write(ref _processorTime, (ulong)time[0] * 1_000_000_000 + (ulong)time[1]);
+            return Volatile.Read(ref _processorTime);
+        }
+    }
 
     public RingCounters* Counters => _counters;
 
@@ -105,10 +129,14 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
                 return VcpuExit.Kicked;
             }
 
-            // Without KVM's own local APICs, INIT and SIPI are the machine's: a processor that waits for SIPI executes nothing.
-            if (_state->MpState is MpState.WaitForSipi or MpState.Shutdown)
-                return VcpuExit.Kicked;
-            _state->MpState = MpState.Runnable;
+            if (LocalApic is null)
+            {
+                // INIT and SIPI are the machine's: a processor that waits for SIPI executes nothing.
+                if (_state->MpState is MpState.WaitForSipi or MpState.Shutdown)
+                    return VcpuExit.Kicked;
+                _state->MpState = MpState.Runnable;
+            }
+
             PushState();
             // Behind PushState, which would take it back: a state that was set has no NMI in it.
             if ((Volatile.Read(ref _state->Requests) & (uint)VcpuRequests.Nmi) != 0)
@@ -244,18 +272,28 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
     {
         if (_stateIsFresh || _stateIsChanged)
             return;
-        KvmStateCopy.Read(_fd, _msrs, _state);
+        KvmStateCopy.Read(_fd, _msrs, _state, LocalApic is not null);
         _tsc.Read(_state);
         _stateIsFresh = true;
     }
 
     public void CommitState() => _stateIsChanged = true;
 
+    /// <summary>Before the machine runs on, while no vCPU does: state and TSC are in KVM, so that no other vCPU's INIT, SIPI or clock finds an older one.</summary>
+    public void Prepare()
+    {
+        PushState();
+        _tsc.Follow();
+    }
+
+    /// <summary>A guest with kvmclock hears that it stood still, so that its watchdogs don't bark; refused where it has none.</summary>
+    public void TellOfPause() => _ = LinuxCalls.Ioctl(_fd, Kvm.ClockControl, (nuint)0);
+
     private void PushState()
     {
         if (!_stateIsChanged)
             return;
-        KvmStateCopy.Write(_fd, _msrs, _state, bootstrap: Index == 0);
+        KvmStateCopy.Write(_fd, _msrs, _state, bootstrap: Index == 0, LocalApic is not null);
         _tsc.Write(_state);
         (_stateIsChanged, _windowIsKnown) = (false, false);
         _stateIsFresh = true;

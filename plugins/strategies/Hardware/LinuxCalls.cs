@@ -7,6 +7,7 @@ internal static unsafe partial class LinuxCalls
 {
     public const int EPERM = 1, EINTR = 4, EAGAIN = 11, EACCES = 13, ENOENT = 2, ENODEV = 19, ENOMEM = 12;
     public const int ReadWrite = 2, CloseOnExec = 0x80000;
+    public const short PollIn = 1;
     public const int ProtReadWrite = 3, MapShared = 1;
     public const int SigBlock = 0;
 
@@ -55,5 +56,53 @@ internal static unsafe partial class LinuxCalls
         return Statx(CurrentFolder, path, 0, ModeAndOwners, buffer) == 0 ? (*(uint*)(buffer + 20), *(uint*)(buffer + 24), *(ushort*)(buffer + 28) & 0xFFF) : null;
     }
 
+    [LibraryImport("libc", EntryPoint = "eventfd", SetLastError = true)]
+    public static partial int EventFd(uint value, int flags);
+
+    [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
+    public static partial nint Read(int fd, void* buffer, nuint count);
+
+    [LibraryImport("libc", EntryPoint = "write", SetLastError = true)]
+    public static partial nint Write(int fd, void* buffer, nuint count);
+
+    [LibraryImport("libc", EntryPoint = "poll", SetLastError = true)]
+    public static partial int Poll(PollDescriptor* descriptors, nuint count, int milliseconds);
+
+    [LibraryImport("libc", EntryPoint = "clock_gettime", SetLastError = true)]
+    public static partial int ClockGetTime(int clock, long* time);
+
+    /// <summary>The clock that counts a thread's processor time (include/linux/posix-timers.h: ~tid, per thread, scheduler's clock).</summary>
+    public static int ThreadClock(int tid) => ~tid << 3 | 6;
+
+    /// <summary>A non-blocking eventfd. Throws <see cref="Sdk.VirtException"/>.</summary>
+    public static int CreateEvent()
+    {
+        const int NonBlocking = 0x800;
+        int fd = EventFd(0, NonBlocking | CloseOnExec);
+        return fd >= 0 ? fd : throw new Sdk.VirtException("StrategyUnavailable", $"No event descriptor can be had: {ErrorText()}.");
+    }
+
+    /// <summary>Adds 1 to an eventfd.</summary>
+    public static void Raise(int fd)
+    {
+        ulong one = 1;
+        _ = Write(fd, &one, sizeof(ulong));
+    }
+
+    /// <summary>Takes what an eventfd holds; false when nothing.</summary>
+    public static bool TryTake(int fd)
+    {
+        ulong count;
+        return Read(fd, &count, sizeof(ulong)) == sizeof(ulong);
+    }
+
     public static string ErrorText() => Marshal.GetPInvokeErrorMessage(Marshal.GetLastPInvokeError());
+}
+
+/// <summary>struct pollfd.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct PollDescriptor
+{
+    public int Fd;
+    public short Events, Returned;
 }

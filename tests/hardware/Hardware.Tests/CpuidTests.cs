@@ -21,7 +21,7 @@ public sealed class CpuidTests
     [Fact]
     public void Only_components_that_the_state_holds_are_offered()
     {
-        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, 1, x2Apic: true);
+        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, 1, GuestFeatures.X2Apic);
         Assert.Equal(new CpuidResult(7, 832, 832, 0), guest.Query(0xD, 0));
         Assert.Equal(new CpuidResult(7, 0, 0, 0), guest.Query(0xD, 1));
         Assert.Equal(new CpuidResult(256, 576, 0, 0), guest.Query(0xD, 2));
@@ -39,7 +39,7 @@ public sealed class CpuidTests
     [InlineData(5, 3u)]
     public void The_topology_is_the_guests(int vcpus, uint idBits)
     {
-        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, vcpus, x2Apic: true);
+        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, vcpus, GuestFeatures.X2Apic);
         uint others = (uint)vcpus - 1;
         Assert.Equal((uint)vcpus, guest.Query(1, 0).Ebx >> 16 & 0xFF);
         Assert.Equal(vcpus > 1, (guest.Query(1, 0).Edx >> 28 & 1) != 0);
@@ -59,7 +59,7 @@ public sealed class CpuidTests
     [InlineData(false)]
     public void X2apic_is_offered_where_its_msrs_reach_the_machine(bool x2Apic)
     {
-        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, 2, x2Apic);
+        CpuidPolicy guest = KvmCpuid.ForGuest(Everything, 2, x2Apic ? GuestFeatures.X2Apic : GuestFeatures.None);
         Assert.Equal(x2Apic, (guest.Query(1, 0).Ecx >> 21 & 1) != 0);
         Assert.Equal(x2Apic, guest.Query(0xB, 1) != default);
         Assert.Equal(0u, guest.Query(1, 0).Ecx >> 24 & 1);

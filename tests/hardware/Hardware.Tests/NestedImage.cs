@@ -29,7 +29,7 @@ internal sealed class NestedImage
         string kernel = Path.Combine(kernelFolder, "vmlinuz");
         string busybox = (await new ImageStore().SaveAsync("busybox", cancellation: cancellation)).Path!;
         string inner = Path.Combine(folder, "inner.cpio"), outer = Path.Combine(folder, "outer.cpio");
-        var innerOptions = new BusyboxInitrdOptions { Script = "echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource), $(dmesg | grep -c -i unstable) complaints\"" };
+        var innerOptions = new BusyboxInitrdOptions { Script = "dmesg | grep -i -e unstable -e kvm-clock:; echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\"" };
         await BusyboxInitrd.Create(busybox, innerOptions).WriteFileAsync(inner, compress: false, cancellation);
 
         const string Script = """

@@ -20,7 +20,7 @@ public sealed class ResourceTests
     {
         using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
         Assert.SkipWhen(probe is null, support.Reason);
-        using var backend = new KvmBackend(Device);
+        using var backend = new KvmBackend(new HardwareOptions(Device, false, false));
         CreateAndDrop(backend);
         (int files, int mappings) = (OpenFiles(), KvmMappings());
         Assert.True(files >= 2, "The two open devices are not counted.");
@@ -35,7 +35,7 @@ public sealed class ResourceTests
     {
         using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
         Assert.SkipWhen(probe is null, support.Reason);
-        using var backend = new KvmBackend(Device);
+        using var backend = new KvmBackend(new HardwareOptions(Device, false, false));
         using IPartition partition = backend.CreatePartition(Options());
         using IVcpu vcpu = partition.CreateVcpu(0, new ScriptedVcpuHost());
         (int files, int mappings) = (OpenFiles(), KvmMappings());

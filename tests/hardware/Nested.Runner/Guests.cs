@@ -1,21 +1,20 @@
-using System.Text;
+using System.Globalization;
+using System.Text.RegularExpressions;
 using VirtPS.Engine;
 using VirtPS.Guests.Ringlab;
-using VirtPS.Sdk;
-using VirtPS.Sdk.Backends;
 using VirtPS.Sdk.Machine;
 
 namespace VirtPS.Nested.Runner;
 
 /// <summary>Whole guests; each method gives what is worth telling, or throws with the console's end.</summary>
-internal static class Guests
+internal static partial class Guests
 {
     private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(60);
 
-    public static string Ringlab(IMachineParts parts)
+    public static string Ringlab(IMachineParts parts, string irqchip)
     {
         var console = new TextConsole();
-        using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "exit" }, 64 << 20, 1);
+        using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "exit" }, 64 << 20, 1, irqchip);
         machine.PowerOn();
         Require(machine.Completion.Wait(s_limit), "did not end", machine, console);
         Require(console.Text.Contains("RINGLAB-OK rings=0,1,2,3", StringComparison.Ordinal), "no RINGLAB-OK", machine, console);
@@ -23,18 +22,72 @@ internal static class Guests
         return console.Text.Split("\r\n").First(l => l.StartsWith("RINGLAB-OK", StringComparison.Ordinal));
     }
 
-    public static string Linux(IMachineParts parts, BootKind kind, string kernel, string initrd, int processors)
+    /// <summary>To the shell; then a pause and a move to another machine, over which the guest's own clock must show what VM time shows, and its shell must answer.</summary>
+    public static string Linux(IMachineParts parts, BootKind kind, string kernel, string initrd, int processors, string irqchip)
     {
         var console = new TextConsole();
         var boot = new BootConfiguration { Kind = kind, Kernel = kernel, Initrd = initrd, CommandLine = "console=ttyS0 quiet nokaslr mitigations=off panic=-1" };
-        using Machine machine = Build(parts, console, boot, 256 << 20, processors);
-        machine.PowerOn();
-        bool ready = console.WaitFor($"{processors} CPU(s)", machine, s_limit);
-        Require(ready && console.Text.Contains("GUEST-READY", StringComparison.Ordinal), "not ready", machine, console);
-        return string.Join("; ", console.Text.Split("\r\n").Where(l => l.Contains("GUEST-READY", StringComparison.Ordinal) || l.StartsWith("clocksource", StringComparison.Ordinal)));
+        MachineState state;
+        using var memory = new MemoryStream();
+        (double Guest, double Machine) before;
+        using (Machine machine = Build(parts, console, boot, 256 << 20, processors, irqchip))
+        {
+            machine.PowerOn();
+            bool ready = console.WaitFor($"{processors} CPU(s)", machine, s_limit);
+            Require(ready && console.Text.Contains("GUEST-READY", StringComparison.Ordinal), "not ready", machine, console);
+            before = Uptime(machine, console);
+            machine.Pause();
+            Thread.Sleep(700);
+            machine.Resume();
+            Compare("a pause", before, Uptime(machine, console));
+            machine.Pause();
+            state = MachineState.FromJson(machine.Save().ToJson());
+            machine.SaveMemory(memory);
+        }
+
+        string text = console.Text;
+        console = new TextConsole();
+        using (Machine machine = Build(parts, console, boot, 256 << 20, processors, irqchip))
+        {
+            memory.Position = 0;
+            machine.RestoreMemory(memory);
+            machine.Restore(state);
+            machine.Resume();
+            Compare("a move", before, Uptime(machine, console));
+        }
+
+        return string.Join("; ", text.Split("\r\n").Where(l => l.Contains("GUEST-READY", StringComparison.Ordinal) || l.StartsWith("clocksource", StringComparison.Ordinal) || l.Contains("unstable", StringComparison.Ordinal)));
     }
 
-    private static Machine Build(IMachineParts parts, TextConsole console, BootConfiguration boot, ulong memory, int processors)
+    /// <summary>The guest's own seconds since its boot, by its shell, and VM time at about the same moment.</summary>
+    private static (double Guest, double Machine) Uptime(Machine machine, TextConsole console)
+    {
+        int start = console.Text.Length;
+        console.Send("echo up $(cut -d' ' -f1 /proc/uptime)\n");
+        DateTime end = DateTime.UtcNow + s_limit;
+        while (DateTime.UtcNow < end && !machine.Completion.IsCompleted)
+        {
+            Match match = UptimeLine().Match(console.Text, start);
+            if (match.Success)
+                return (double.Parse(match.Groups[1].ValueSpan, CultureInfo.InvariantCulture), machine.Clock.Now / 1e9);
+            Thread.Sleep(20);
+        }
+
+        Require(false, "no answer from the shell", machine, console);
+        throw new InvalidOperationException();
+    }
+
+    private static void Compare(string what, (double Guest, double Machine) before, (double Guest, double Machine) after)
+    {
+        double guest = after.Guest - before.Guest, machine = after.Machine - before.Machine;
+        if (guest < 0 || Math.Abs(guest - machine) > 0.4)
+            throw new InvalidOperationException(FormattableString.Invariant($"over {what} the guest counted {guest:0.00} s, VM time {machine:0.00} s"));
+    }
+
+    [GeneratedRegex("^up ([0-9.]+)", RegexOptions.Multiline)]
+    private static partial Regex UptimeLine();
+
+    internal static Machine Build(IMachineParts parts, TextConsole console, BootConfiguration boot, ulong memory, int processors, string irqchip)
     {
         var configuration = new VmConfiguration
         {
@@ -42,6 +95,7 @@ internal static class Guests
             Id = Guid.NewGuid(),
             CreationTime = DateTimeOffset.UtcNow,
             Strategy = "Hardware",
+            StrategyOptions = new Dictionary<string, string> { ["irqchip"] = irqchip },
             Memory = memory,
             ProcessorCount = processors,
             Boot = boot,
@@ -52,60 +106,21 @@ internal static class Guests
         return builder.Build();
     }
 
-    private static void Require(bool condition, string what, Machine machine, TextConsole console)
+    internal static void Require(bool condition, string what, Machine machine, TextConsole console)
     {
         if (condition)
             return;
         string place = "";
         if (machine.State == VmState.Running)
         {
-            MachineRegisters r = machine.CaptureRegisters(0);
-            place = $" RIP 0x{r.Rip:X} {r.Mode} {r.MpState} RFLAGS 0x{r.Rflags:X}";
+            for (int i = 0; i < machine.VcpuCount; i++)
+            {
+                MachineRegisters r = machine.CaptureRegisters(i);
+                place += $" vCPU {i}: RIP 0x{r.Rip:X} {r.Mode} {r.MpState} RFLAGS 0x{r.Rflags:X}";
+            }
         }
 
         string text = console.Text;
         throw new InvalidOperationException($"{what}: {machine.State} {machine.StatusReason}{place} [console] {text[^Math.Min(text.Length, 1500)..]}");
-    }
-
-    private sealed class TextConsole : ICharBackend
-    {
-        private readonly StringBuilder _output = new();
-
-        public string Text
-        {
-            get
-            {
-                lock (_output)
-                    return _output.ToString();
-            }
-        }
-
-        public Action? InputAvailable { get; set; }
-
-        public bool WaitFor(string text, Machine machine, TimeSpan limit)
-        {
-            DateTime end = DateTime.UtcNow + limit;
-            while (!Text.Contains(text, StringComparison.Ordinal))
-            {
-                if (DateTime.UtcNow > end || machine.Completion.IsCompleted)
-                    return Text.Contains(text, StringComparison.Ordinal);
-                Thread.Sleep(20);
-            }
-
-            return true;
-        }
-
-        public int Write(ReadOnlySpan<byte> data)
-        {
-            lock (_output)
-                _output.Append(Encoding.Latin1.GetString(data));
-            return data.Length;
-        }
-
-        public int Read(Span<byte> buffer) => 0;
-
-        public void Dispose()
-        {
-        }
     }
 }

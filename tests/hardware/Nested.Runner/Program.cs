@@ -35,11 +35,16 @@ internal static class Program
             HostSupport support = catalog.GetStrategy("Hardware", new Dictionary<string, string>()).Probe();
             return support.IsSupported ? support.Reason : throw new InvalidOperationException(support.Reason);
         });
-        Report("ringlab", () => Guests.Ringlab(catalog));
-        Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));
         (string kernel, string initrd) = (arguments[1], arguments[2]);
-        Report("linux bzImage, 1 vCPU", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1));
-        Report("linux PVH, 2 vCPUs", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2));
+        foreach (string irqchip in (ReadOnlySpan<string>)["kernel", "software"])
+        {
+            Report($"ringlab, irqchip={irqchip}", () => Guests.Ringlab(catalog, irqchip));
+            Report($"TSC over a pause, irqchip={irqchip}", () => TimeGuest.Run(catalog, irqchip));
+            Report($"linux bzImage, 1 vCPU, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1, irqchip));
+            Report($"linux PVH, 2 vCPUs, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2, irqchip));
+        }
+
+        Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));
         Conformance(catalog);
         Console.WriteLine($"NESTED done {s_failures}");
         Console.Out.Flush();
