@@ -1,5 +1,7 @@
+using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Plugins;
 using VirtPS.Strategy.Para;
+using VirtPS.Strategy.Para.Block;
 
 [assembly: Plugin(typeof(ParaPlugin))]
 
@@ -9,4 +11,6 @@ namespace VirtPS.Strategy.Para;
 public sealed class ParaPlugin : IPlugin
 {
     public IEnumerable<IStrategy> Strategies => [new ParaStrategy()];
+
+    public IEnumerable<IDeviceFactory> DeviceFactories => [new BlockDeviceFactory()];
 }
