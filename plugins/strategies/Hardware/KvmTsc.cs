@@ -29,9 +29,9 @@ internal sealed class TscBase(ulong frequency)
     {
         lock (_gate)
         {
-            (ulong now, long host) = Sample(machine);
+            (ulong now, long host, ulong doubt) = Sample(machine);
             ulong expected = _machine + (ulong)((UInt128)(ulong)(host - _host) * frequency / (ulong)Stopwatch.Frequency);
-            ulong tolerance = frequency / 1000;
+            ulong tolerance = frequency / 1000 + doubt;
             if (Epoch != 0 && expected - now + tolerance <= 2 * tolerance)
                 return Epoch;
             Offset = Epoch == 0 ? vcpu.OffsetFor(machine) : Offset + (now - expected);
@@ -40,18 +40,24 @@ internal sealed class TscBase(ulong frequency)
         }
     }
 
-    /// <summary>Both clocks at one moment: a thread that lost its processor in between tries again.</summary>
-    private static (ulong Machine, long Host) Sample(IVcpuHost machine)
+    /// <summary>
+    /// Both clocks at one moment, and by how many ticks they may be apart: of several tries the closest, since a thread may lose its processor in between. A difference that this explains
+    /// is none.
+    /// </summary>
+    private (ulong Machine, long Host, ulong Doubt) Sample(IVcpuHost machine)
     {
-        long limit = Stopwatch.Frequency / 10_000;
-        for (int attempt = 0; ; attempt++)
+        long limit = Stopwatch.Frequency / 20_000, closest = long.MaxValue;
+        (ulong Machine, long Host) best = default;
+        for (int attempt = 0; attempt < 10 && closest > limit; attempt++)
         {
             long before = Stopwatch.GetTimestamp();
             ulong now = machine.ReadMachineTsc();
             long host = Stopwatch.GetTimestamp();
-            if (host - before < limit || attempt == 20)
-                return (now, host);
+            if (host - before < closest)
+                (closest, best) = (host - before, (now, host));
         }
+
+        return (best.Machine, best.Host, (ulong)((UInt128)(ulong)closest * frequency / (ulong)Stopwatch.Frequency));
     }
 }
 

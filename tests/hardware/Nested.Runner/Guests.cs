@@ -84,7 +84,7 @@ internal static partial class Guests
             throw new InvalidOperationException(FormattableString.Invariant($"over {what} the guest counted {guest:0.00} s, VM time {machine:0.00} s"));
     }
 
-    [GeneratedRegex("^up ([0-9.]+)", RegexOptions.Multiline)]
+    [GeneratedRegex("^up ([0-9.]+)\r", RegexOptions.Multiline)]
     private static partial Regex UptimeLine();
 
     internal static Machine Build(IMachineParts parts, TextConsole console, BootConfiguration boot, ulong memory, int processors, string irqchip)
@@ -95,7 +95,8 @@ internal static partial class Guests
             Id = Guid.NewGuid(),
             CreationTime = DateTimeOffset.UtcNow,
             Strategy = "Hardware",
-            StrategyOptions = new Dictionary<string, string> { ["irqchip"] = irqchip },
+            // With the machine's own controllers the guest is not told of KVM: so both of its clocks are seen.
+            StrategyOptions = new Dictionary<string, string> { ["irqchip"] = irqchip, ["enlightenment"] = irqchip == "kernel" ? "Kvm" : "None" },
             Memory = memory,
             ProcessorCount = processors,
             Boot = boot,

@@ -50,7 +50,9 @@ internal static class TimeGuest
         {
             ulong now = machine.Clock.MachineTsc;
             ulong guest = GuestTsc(machine);
-            best = Math.Max(best, (long)(guest - now) / (double)machine.Clock.Tsc.Frequency);
+            // A reader that lost the processor itself would find the guest ahead.
+            if ((machine.Clock.MachineTsc - now) * 1000 < machine.Clock.Tsc.Frequency)
+                best = Math.Max(best, (long)(guest - now) / (double)machine.Clock.Tsc.Frequency);
             Thread.Sleep(1);
         }
 

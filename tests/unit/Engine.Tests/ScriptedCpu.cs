@@ -15,6 +15,9 @@ internal sealed class ScriptedStrategy(Func<ScriptedVcpu, VcpuExit> script) : IS
 
     public bool Disposed { get; set; }
 
+    /// <summary>What its partitions bring themselves; null: nothing.</summary>
+    public OwnParts? Own { get; init; }
+
     public Func<ScriptedVcpu, VcpuExit> Script { get; } = script;
 
     public StrategyInfo Info { get; } = new() { Name = "Scripted", Description = "", RingFidelity = RingFidelity.Exact, Preference = 0, RingModel = [] };
@@ -57,7 +60,17 @@ internal sealed class ScriptedStrategy(Func<ScriptedVcpu, VcpuExit> script) : IS
     {
         public PartitionOptions Options { get; } = options;
 
-        public IPartitionInterruptController? InterruptController => null;
+        public IPartitionInterruptController? InterruptController => owner.Own;
+
+        public IPartitionDoorbells? Doorbells => owner.Own;
+
+        public void Pause() => owner.Own?.Pause();
+
+        public void Resume() => owner.Own?.Calls.Add("Resume");
+
+        public byte[]? SaveState() => owner.Own is null ? null : [7];
+
+        public void RestoreState(ReadOnlySpan<byte> state) => owner.Own!.Calls.Add($"RestoreState {state[0]}");
 
         public void MapMemory(MemorySlot slot)
         {
