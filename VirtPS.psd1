@@ -16,10 +16,12 @@
         'New-VirtVM', 'Get-VirtVM', 'Start-VirtVM', 'Stop-VirtVM', 'Restart-VirtVM', 'Suspend-VirtVM', 'Resume-VirtVM', 'Wait-VirtVM',
         'Set-VirtVM', 'Rename-VirtVM', 'Remove-VirtVM',
         'Add-VirtVMDevice', 'Get-VirtVMDevice', 'Remove-VirtVMDevice',
+        'Add-VirtVMDisk', 'Get-VirtVMDisk', 'Set-VirtVMDisk', 'Remove-VirtVMDisk',
         'Get-VirtRingState', 'Trace-VirtRing', 'Measure-VirtRing', 'Show-VirtRing', 'Get-VirtRegister', 'Get-VirtGuestMemory', 'Get-VirtDisassembly',
         'Compare-VirtStrategy',
         'Receive-VirtConsole', 'Send-VirtConsole', 'Connect-VirtConsole',
         'Get-VirtImage', 'Save-VirtImage', 'New-VirtInitrd',
+        'New-VirtDisk', 'Get-VirtDisk', 'Resize-VirtDisk',
         'Get-VirtPlugin', 'Register-VirtPlugin', 'Unregister-VirtPlugin', 'Get-VirtStrategy', 'Get-VirtDeviceModel',
         'Get-VirtHost', 'Test-VirtHost'
     )

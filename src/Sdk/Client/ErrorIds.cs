@@ -27,6 +27,15 @@ public static class ErrorIds
 
     /// <summary>An image cannot be fetched on this host; the message says what to do instead.</summary>
     public const string ImageUnavailable = nameof(ImageUnavailable);
+
+    public const string DiskNotFound = nameof(DiskNotFound);
+    public const string DiskExists = nameof(DiskExists);
+
+    /// <summary>A file is no disk, or a disk cannot have that size.</summary>
+    public const string DiskInvalid = nameof(DiskInvalid);
+
+    /// <summary>Another VM has the disk's file open.</summary>
+    public const string DiskInUse = nameof(DiskInUse);
     public const string WorkerNotFound = nameof(WorkerNotFound);
     public const string WorkerStartFailed = nameof(WorkerStartFailed);
     public const string WorkerNotResponding = nameof(WorkerNotResponding);

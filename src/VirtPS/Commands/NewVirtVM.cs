@@ -76,6 +76,10 @@ public sealed class NewVirtVM : VirtCmdlet
     [Parameter]
     public Hashtable[] Device { get; set; } = [];
 
+    /// <summary>Raw disk images, each a disk of its own, in this order.</summary>
+    [Parameter]
+    public string[] Disk { get; set; } = [];
+
     [Parameter]
     public string Notes { get; set; } = "";
 
@@ -86,19 +90,32 @@ public sealed class NewVirtVM : VirtCmdlet
         WriteObject(Await(async token => await VirtHost.CreateAsync(await SpecificationAsync(token).ConfigureAwait(false), token).ConfigureAwait(false)));
     });
 
-    private async Task<VmSpecification> SpecificationAsync(CancellationToken token) => new()
+    private async Task<VmSpecification> SpecificationAsync(CancellationToken token)
+    {
+        string strategy = Strategy ?? await BestStrategyAsync(token).ConfigureAwait(false);
+        return Specification(strategy, [.. Device.Select(DeviceSpecification.FromHashtable), .. Disk.Select((path, i) => DescribeDisk(strategy, path, i))]);
+    }
+
+    private VmSpecification Specification(string strategy, JsonObject[] devices) => new()
     {
         Name = Name,
         Notes = Notes,
         Memory = Memory,
         ProcessorCount = ProcessorCount,
-        Strategy = Strategy ?? await BestStrategyAsync(token).ConfigureAwait(false),
+        Strategy = strategy,
         StrategyOptions = StrategyOption.Cast<DictionaryEntry>().ToDictionary(e => $"{e.Key}", e => $"{e.Value}"),
         OnReset = OnReset,
         OnTripleFault = OnTripleFault,
         Boot = Boot(),
-        Devices = [.. Device.Select(DeviceSpecification.FromHashtable)],
+        Devices = devices,
     };
+
+    private JsonObject DescribeDisk(string strategy, string path, int index)
+    {
+        JsonObject spec = VirtHost.DescribeDisk(strategy, FullPath(path), readOnly: false);
+        spec["name"] = $"disk{index}";
+        return spec;
+    }
 
     private async Task<string> BestStrategyAsync(CancellationToken token)
     {

@@ -58,14 +58,20 @@ public sealed class DeviceModelCompleter : VirtCompleter
         [.. (await host.GetDeviceModelsAsync(token)).Select(m => (m.Model, m.Description))];
 }
 
+public sealed class DiskModelCompleter : VirtCompleter
+{
+    private protected override async Task<List<(string Text, string ToolTip)>> CandidatesAsync(VirtHost host, IDictionary bound, CancellationToken token) =>
+        [.. (await host.GetDeviceModelsAsync(token)).Where(m => m.Class == "disk").Select(m => (m.Model, m.Description))];
+}
+
 public sealed class PluginCompleter : VirtCompleter
 {
     private protected override async Task<List<(string Text, string ToolTip)>> CandidatesAsync(VirtHost host, IDictionary bound, CancellationToken token) =>
         [.. (await host.GetPluginsAsync(token)).Select(p => (p.Id, $"{p.Kind}, {p.Status}"))];
 }
 
-/// <summary>Devices of the VM that is already on the command line.</summary>
-public sealed class VMDeviceCompleter : VirtCompleter
+/// <summary>Base of completers for what belongs to the VM that is already on the command line.</summary>
+public abstract class VMPartCompleter : VirtCompleter
 {
     private protected override async Task<List<(string Text, string ToolTip)>> CandidatesAsync(VirtHost host, IDictionary bound, CancellationToken token)
     {
@@ -77,7 +83,23 @@ public sealed class VMDeviceCompleter : VirtCompleter
         };
         var found = new List<(string, string)>();
         foreach (Sdk.Machine.VirtualMachine vm in (await host.GetAsync(new VmQuery { Names = names }, token)).Machines)
-            found.AddRange((await host.GetDevicesAsync(vm.Id, token)).Where(d => !d.IsPlatform).Select(d => (d.Name, d.Model)));
+            found.AddRange(await PartsAsync(host, vm.Id, token));
         return found;
     }
+
+    private protected abstract Task<IEnumerable<(string Text, string ToolTip)>> PartsAsync(VirtHost host, Guid vm, CancellationToken token);
+}
+
+/// <summary>Devices of the VM that is already on the command line.</summary>
+public sealed class VMDeviceCompleter : VMPartCompleter
+{
+    private protected override async Task<IEnumerable<(string Text, string ToolTip)>> PartsAsync(VirtHost host, Guid vm, CancellationToken token) =>
+        (await host.GetDevicesAsync(vm, token)).Where(d => !d.IsPlatform).Select(d => (d.Name, d.Model));
+}
+
+/// <summary>Disks of the VM that is already on the command line.</summary>
+public sealed class VMDiskCompleter : VMPartCompleter
+{
+    private protected override async Task<IEnumerable<(string Text, string ToolTip)>> PartsAsync(VirtHost host, Guid vm, CancellationToken token) =>
+        (await host.GetDisksAsync(vm, token)).Select(d => (d.Name, d.Path));
 }

@@ -91,12 +91,12 @@ public abstract class VirtCmdlet : PSCmdlet, IDisposable
     private static ErrorCategory CategoryOf(string errorId) => errorId switch
     {
         ErrorIds.VMNotFound or ErrorIds.DeviceNotFound or ErrorIds.DeviceModelNotFound or ErrorIds.StrategyNotFound or ErrorIds.PluginNotFound
-            or ErrorIds.ImageNotFound or ErrorIds.WorkerNotFound or ErrorIds.VcpuNotFound => ErrorCategory.ObjectNotFound,
-        ErrorIds.VMNameInUse or ErrorIds.DeviceNameInUse => ErrorCategory.ResourceExists,
-        ErrorIds.VMBusy => ErrorCategory.ResourceBusy,
+            or ErrorIds.ImageNotFound or ErrorIds.WorkerNotFound or ErrorIds.VcpuNotFound or ErrorIds.DiskNotFound => ErrorCategory.ObjectNotFound,
+        ErrorIds.VMNameInUse or ErrorIds.DeviceNameInUse or ErrorIds.DiskExists => ErrorCategory.ResourceExists,
+        ErrorIds.VMBusy or ErrorIds.DiskInUse => ErrorCategory.ResourceBusy,
         ErrorIds.InvalidVMState or ErrorIds.WaitEnded => ErrorCategory.InvalidOperation,
         ErrorIds.WaitTimeout or ErrorIds.GuestDidNotStop or ErrorIds.WorkerNotResponding => ErrorCategory.OperationTimeout,
-        ErrorIds.ImageInvalid or ErrorIds.StoreUnreadable => ErrorCategory.InvalidData,
+        ErrorIds.ImageInvalid or ErrorIds.DiskInvalid or ErrorIds.StoreUnreadable => ErrorCategory.InvalidData,
         ErrorIds.StoreWriteFailed => ErrorCategory.WriteError,
         ErrorIds.VMNameInvalid or ErrorIds.MemoryInvalid or ErrorIds.ConfigurationInvalid or ErrorIds.DevicePropertyInvalid
             or ErrorIds.GuestAddressInvalid => ErrorCategory.InvalidArgument,

@@ -56,6 +56,25 @@ internal static partial class Posix
         return MemoryMarshal.Read<uint>(buffer[20..]);
     }
 
+    /// <summary>Linux: bytes that a file takes on its file system; null when it cannot be seen.</summary>
+    public static ulong? AllocatedBytes(string path)
+    {
+        const int AT_FDCWD = -100, STATX_BLOCKS = 0x400;
+        Span<byte> buffer = stackalloc byte[256];
+        // stx_blocks is at 48, in units of 512 bytes.
+        return Statx(AT_FDCWD, path, 0, STATX_BLOCKS, buffer) == 0 ? MemoryMarshal.Read<ulong>(buffer[48..]) * 512 : null;
+    }
+
+    /// <summary>Linux: whether a path leads to a regular file.</summary>
+    public static bool IsRegularFile(string path)
+    {
+        const int AT_FDCWD = -100, STATX_TYPE = 1;
+        const ushort S_IFMT = 0xF000, S_IFREG = 0x8000;
+        Span<byte> buffer = stackalloc byte[256];
+        // stx_mode is at 28.
+        return Statx(AT_FDCWD, path, 0, STATX_TYPE, buffer) == 0 && (MemoryMarshal.Read<ushort>(buffer[28..]) & S_IFMT) == S_IFREG;
+    }
+
     /// <summary>Linux: takes the whole file for this open file description; false when somebody else has it.</summary>
     public static bool TryLock(SafeHandle file)
     {

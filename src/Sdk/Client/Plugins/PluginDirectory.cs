@@ -57,6 +57,7 @@ internal sealed class PluginDirectory
             Model = $"{p.Id}/{m.Id}",
             Plugin = p.Id,
             Description = m.Description,
+            Class = m.Class,
             Properties = [.. m.Properties.Select(ToProperty)],
         })).OrderBy(m => m.Model, StringComparer.Ordinal),
     ];
@@ -81,6 +82,19 @@ internal sealed class PluginDirectory
         return all.FirstOrDefault(s => s.Name.Equals(name, StringComparison.OrdinalIgnoreCase))?.Name
             ?? throw new VirtException(ErrorIds.StrategyNotFound, $"There is no strategy '{name}'. There are: {Listed(all.Select(s => s.Name))}.", "Get-VirtStrategy tells more about them.", name);
     }
+
+    /// <summary>The disk model for a strategy's guests. Errors: DeviceModelNotFound where it has none.</summary>
+    public string DiskModelFor(string strategy)
+    {
+        string model = Usable().SelectMany(p => p.Strategies).FirstOrDefault(s => s.Name.Equals(strategy, StringComparison.OrdinalIgnoreCase))?.Disk ?? "";
+        if (model.Length > 0)
+            return model;
+        string with = Listed(Usable().SelectMany(p => p.Strategies).Where(s => s.Disk.Length > 0).Select(s => s.Name));
+        throw new VirtException(ErrorIds.DeviceModelNotFound, $"The strategy '{strategy}' has no disk model of its own. Strategies with one: {with}.", "Choose one of those, or name a model of a plugin with -Model.", strategy);
+    }
+
+    /// <summary>Models that are disks, as <c>plugin/model</c>.</summary>
+    public IReadOnlySet<string> DiskModels() => Usable().SelectMany(p => p.Models.Where(m => m.Class == "disk").Select(m => $"{p.Id}/{m.Id}")).ToHashSet();
 
     /// <summary>Errors: DeviceModelNotFound, DevicePropertyInvalid; both list what there is.</summary>
     public void CheckDevice(JsonObject device)

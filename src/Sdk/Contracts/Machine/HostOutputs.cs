@@ -60,6 +60,9 @@ public sealed record VirtDeviceModel
     public required string Description { get; init; }
 
     public required IReadOnlyList<VirtDeviceProperty> Properties { get; init; }
+
+    /// <summary><c>disk</c> for block devices; empty for anything else.</summary>
+    public string Class { get; init; } = "";
 }
 
 /// <summary>Where a plugin was found.</summary>

@@ -21,12 +21,14 @@ internal static class ManifestReader
         {
             Id = Text(m, "id"),
             Description = Text(m, "description"),
+            Class = Text(m, "class"),
             Properties = Objects(m, "properties", ReadProperty),
         }),
         Strategies = Objects(json, "strategies", s => new StrategyManifest
         {
             Name = Text(s, "name"),
             Description = Text(s, "description"),
+            Disk = Text(s, "disk"),
             Options = Objects(s, "options", ReadProperty),
         }),
     };

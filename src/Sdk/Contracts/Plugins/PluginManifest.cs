@@ -86,6 +86,9 @@ public sealed record DeviceModelManifest
 
     public string Description { get; init; } = "";
 
+    /// <summary>What it is to its user: <c>disk</c> for block devices (Add-VirtVMDisk and its like work with them); empty for anything else.</summary>
+    public string Class { get; init; } = "";
+
     public IReadOnlyList<PropertyManifest> Properties { get; init; } = [];
 }
 
@@ -95,6 +98,9 @@ public sealed record StrategyManifest
     public string Name { get; init; } = "";
 
     public string Description { get; init; } = "";
+
+    /// <summary>The disk model (<c>plugin/model</c>) that its guests find without more ado; empty where there is none.</summary>
+    public string Disk { get; init; } = "";
 
     public IReadOnlyList<PropertyManifest> Options { get; init; } = [];
 }
