@@ -4,22 +4,45 @@ using VirtPS.Sdk.Rings;
 
 namespace VirtPS.Emulation;
 
-/// <summary>The x86-64 interpreter as a CPU backend.</summary>
-public sealed class SoftBackend : ICpuBackend
+/// <summary>How a software backend executes guest code.</summary>
+public sealed record EngineOptions
 {
-    public string Tier => "Interpreter";
+    /// <summary>Translate code that is executed often into host code; else everything is interpreted.</summary>
+    public bool Translate { get; init; }
 
-    public BackendCapabilities Capabilities { get; } = new()
+    /// <summary>Executions of a block by the interpreter before it is translated; 0 translates at once.</summary>
+    public int HotAfter { get; init; } = 16;
+
+    /// <summary>Bytes of generated code per vCPU before all of it is made anew.</summary>
+    public int CodeCacheSize { get; init; } = 32 << 20;
+
+    /// <summary>Whether this host can run generated code: x64 Linux with BMI2.</summary>
+    public static bool CanTranslate => OperatingSystem.IsLinux() && RuntimeInformation.ProcessArchitecture == Architecture.X64
+        && System.Runtime.Intrinsics.X86.Bmi2.X64.IsSupported;
+}
+
+/// <summary>The x86-64 interpreter, with or without the binary translator, as a CPU backend.</summary>
+public sealed class SoftBackend(EngineOptions engine) : ICpuBackend
+{
+    /// <summary>The interpreter alone.</summary>
+    public SoftBackend()
+        : this(new EngineOptions())
+    {
+    }
+
+    public string Tier => engine.Translate ? "Translator" : "Interpreter";
+
+    public BackendCapabilities Capabilities => new()
     {
         // Other memory models than x86's have not been taken into account: one vCPU there.
         MaxVcpus = RuntimeInformation.ProcessArchitecture == Architecture.X64 ? 32 : 1,
         RingFidelity = RingFidelity.Exact,
-        Execution = ExecutionKind.Interpreted,
+        Execution = engine.Translate ? ExecutionKind.Translated : ExecutionKind.Interpreted,
         HostRing = 3,
         CountsInstructions = true,
     };
 
-    public IPartition CreatePartition(PartitionOptions options) => new SoftPartition(options);
+    public IPartition CreatePartition(PartitionOptions options) => new SoftPartition(options, engine);
 
     public void Dispose()
     {

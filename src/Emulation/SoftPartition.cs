@@ -49,7 +49,13 @@ public sealed unsafe class SoftPartition : IPartition
     private SoftVcpu[] _vcpus = [];
     private bool _held;
 
-    internal SoftPartition(PartitionOptions options) => Options = options;
+    internal SoftPartition(PartitionOptions options, EngineOptions engine)
+    {
+        Options = options;
+        Engine = engine;
+    }
+
+    internal EngineOptions Engine { get; }
 
     public PartitionOptions Options { get; }
 
@@ -141,6 +147,8 @@ public sealed unsafe class SoftPartition : IPartition
                 Volatile.Write(ref info->Generation, info->Generation + 1);
                 info->Coverage = 0;
                 MemorySlot.AtomicAnd(slot.Flags + page, unchecked((byte)~MemorySlot.CodeFlag));
+                foreach (SoftVcpu v in Vcpus)
+                    v.NoteStaleCode(slot.Gpa + (page << 12));
             }
         }
     }

@@ -14,7 +14,7 @@ internal sealed unsafe class GuestRunner : IDisposable
     private const ulong SystemLinear = 0xFFFF_8000_0000_0000, TssOffset = 0x800, IdtOffset = 0x1000, HandlerOffset = 0x2000, StackOffset = 0x4000;
     private const int PageStride = 2 * Layout.Page;
     private readonly Layout _layout;
-    private readonly SoftBackend _backend = new();
+    private readonly SoftBackend _backend;
     private readonly IPartition _partition;
     private readonly MemorySlot _slot;
     private readonly SoftVcpu _vcpu;
@@ -22,9 +22,10 @@ internal sealed unsafe class GuestRunner : IDisposable
     private readonly ulong _root;
     private ulong _nextTable = TableArea;
 
-    public GuestRunner(Layout layout)
+    public GuestRunner(Layout layout, EngineOptions engine)
     {
         _layout = layout;
+        _backend = new SoftBackend(engine);
         _partition = _backend.CreatePartition(new PartitionOptions
         {
             VcpuCount = 1,

@@ -17,7 +17,7 @@ internal sealed unsafe class Oracle : IDisposable
     private readonly TextWriter _out;
     private readonly int _bits;
 
-    public Oracle(ulong seed, int bits, bool single, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
+    public Oracle(ulong seed, int bits, bool single, VirtPS.Emulation.EngineOptions engine, Catalog catalog, IReadOnlyList<Code> codes, TextWriter output)
     {
         _bits = bits;
         _catalog = catalog;
@@ -25,7 +25,7 @@ internal sealed unsafe class Oracle : IDisposable
         _random = new XorShift(seed);
         _generator = new Generator(_layout, _random, bits);
         _native = new NativeRunner(_layout);
-        _guest = new GuestRunner(_layout) { StepSingly = single };
+        _guest = new GuestRunner(_layout, engine) { StepSingly = single };
         _sequence = new Sequence(bits);
         _all = [.. codes];
         _integer = [.. codes.Where(c => c.CpuidFeatures()[0] is CpuidFeature.INTEL8086 or CpuidFeature.INTEL186 or CpuidFeature.INTEL386 or CpuidFeature.INTEL486

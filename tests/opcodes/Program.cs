@@ -16,6 +16,7 @@ ulong seed = 1;
 string? filter = null;
 int steps = 6, maximum = 20, bits = 0;
 bool list = false, trace = false, single = false;
+var engine = new VirtPS.Emulation.EngineOptions();
 for (int i = 0; i < args.Length; i++)
 {
     string Value() => i + 1 < args.Length ? args[++i] : throw new ArgumentException($"{args[i]} needs a value.");
@@ -28,10 +29,11 @@ for (int i = 0; i < args.Length; i++)
         case "--max-differences": maximum = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--bits": bits = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--list": list = true; break;
+        case "--translator": engine = new VirtPS.Emulation.EngineOptions { Translate = true, HotAfter = 0 }; break;
         case "--single": single = true; break;
         case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--single] [--list] [--trace]");
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--list] [--trace]");
             return 2;
     }
 }
@@ -56,7 +58,7 @@ return !any ? 2 : good ? 0 : 1;
 bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
 {
     var clock = Stopwatch.StartNew();
-    using var oracle = new Oracle(seed, mode, single, catalog, codes, Console.Out) { Trace = trace };
+    using var oracle = new Oracle(seed, mode, single, engine, catalog, codes, Console.Out) { Trace = trace };
     if (!oracle.IsPossible)
     {
         Console.WriteLine($"{mode}-bit: this operating system has no 32-bit code segment; nothing was compared in that mode");

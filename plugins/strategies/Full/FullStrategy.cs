@@ -40,8 +40,7 @@ public sealed class FullStrategy : IStrategy
 
     public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log)
     {
-        FullOptions.Parse(options);
-        return new SoftBackend();
+        return new SoftBackend(new EngineOptions { Translate = FullOptions.Parse(options).Translate });
     }
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) =>

@@ -11,6 +11,12 @@ internal static class CodeMode
     /// <summary>CS, DS, ES and SS are based at 0 with a 4 GiB limit and the usual rights.</summary>
     public const uint Flat = 4;
     public const uint User = 8;
+
+    /// <summary>RFLAGS.AC lets the supervisor reach user pages under SMAP: another TLB view.</summary>
+    public const uint SmapOff = 16;
+
+    /// <summary>Each access must be looked at (alignment checks, breakpoints).</summary>
+    public const uint Checked = 32;
 }
 
 /// <summary>A run of decoded instructions within one page; its <see cref="Op"/>s follow it in the arena.</summary>
@@ -41,6 +47,15 @@ internal unsafe struct Block
     public ulong Gpa2;
     public uint Generation2;
     public uint* GenerationNow2;
+
+    /// <summary>Executions left to the interpreter before the block is worth translating.</summary>
+    public int Heat;
+
+    /// <summary>Index of the block's translation; 0: none.</summary>
+    public int Translation;
+
+    /// <summary>Linear address for which a supervisor's block was translated.</summary>
+    public ulong EntryLinear;
 }
 
 /// <summary>Native memory for blocks: filled from the front, emptied at once.</summary>
@@ -70,6 +85,11 @@ internal sealed unsafe class CodeArena : IDisposable
         _used += (nuint)(bytes + 63) & ~(nuint)63;
         return p;
     }
+
+    /// <summary>Position of an op, in units of its size.</summary>
+    public int IndexOf(Op* op) => (int)(((byte*)op - _memory) / sizeof(Op));
+
+    public Op* OpAt(int index) => (Op*)(_memory + (long)index * sizeof(Op));
 
     public void Clear() => _used = 0;
 

@@ -44,7 +44,7 @@ internal static unsafe partial class HotForms
         Mnemonic m = op->Code.Mnemonic();
         switch (form)
         {
-            case JmpRel or (>= Jo and <= Jg) when (mode & CodeMode.SizeMask) != CodeMode.Bits64 && mode != (mode & CodeMode.User | CodeMode.Bits32 | CodeMode.Flat):
+            case JmpRel or (>= Jo and <= Jg) when (mode & CodeMode.SizeMask) != CodeMode.Bits64 && (mode & (CodeMode.SizeMask | CodeMode.Flat)) != (CodeMode.Bits32 | CodeMode.Flat):
                 return 0;
             case ShlRI64 or ShlRI32 or ShrRI64 or ShrRI32 or SarRI64 or SarRI32
                 or RolRI64 or RolRI32 or RorRI64 or RorRI32 when (op->Imm & (op->OpSize * 8u - 1)) == 0:

@@ -7,7 +7,8 @@ namespace VirtPS.Emulation;
 // Finding and making blocks of decoded code.
 public sealed unsafe partial class SoftVcpu
 {
-    private const int MaxOps = 48, MaxOpsAfterBranch = 24;
+    internal const int MaxOps = 48;
+    private const int MaxOpsAfterBranch = 24;
     private const int JumpCacheSize = 4096, HashSize = 1 << 15;
 
     /// <summary>Memory for decoded code per vCPU; touched as it fills. A Linux boot with one processor decodes some 40 MiB.</summary>
@@ -26,10 +27,12 @@ public sealed unsafe partial class SoftVcpu
         _jumpCache = (Block**)NativeMemory.AllocZeroed(JumpCacheSize, (nuint)sizeof(Block*));
         N->JumpCache = _jumpCache;
         _hash = (Block**)NativeMemory.AllocZeroed(HashSize, (nuint)sizeof(Block*));
+        InitializeTranslation();
     }
 
     private void FreeCode()
     {
+        FreeTranslation();
         _arena?.Dispose();
         NativeMemory.Free(_jumpCache);
         NativeMemory.Free(_hash);
@@ -41,11 +44,13 @@ public sealed unsafe partial class SoftVcpu
         NativeMemory.Clear(_jumpCache, JumpCacheSize * (nuint)sizeof(Block*));
         NativeMemory.Clear(_hash, HashSize * (nuint)sizeof(Block*));
         _arena!.Clear();
+        ForgetTranslations();
     }
 
     private uint CodeModeNow()
     {
-        uint mode = S->Cpl == 3 && S->GuestKernel == 0 ? CodeMode.User : 0;
+        uint mode = (S->Cpl == 3 && S->GuestKernel == 0 ? CodeMode.User : _view == ViewSupervisorAc ? CodeMode.SmapOff : 0)
+            | (AlignmentCheck || DebugActive ? CodeMode.Checked : 0);
         if (S->IsLongMode && S->CS.IsLong)
             return mode | CodeMode.Bits64;
         if (S->CS.IsDefault32 && !S->IsVirtual8086)
@@ -77,9 +82,9 @@ public sealed unsafe partial class SoftVcpu
         Block* b = *cached;
         if (b != null && b->Linear == linear && b->MapGeneration == n->MapGeneration && b->Mode == n->Mode && b->Generation == *b->GenerationNow)
             return b;
-        if (!FetchPage(linear, out TlbEntry e))
+        if (!FetchPage(linear, out CodePage e))
             return null;
-        if (e.WriteTag == 0)
+        if (e.Info == null)
             return DecodeFromBus(linear, e.Gpa & ~0xFFFul);
         ulong gpa = e.Gpa & ~0xFFFul | linear & 0xFFF;
         b = FindDecoded(gpa, linear);
@@ -133,37 +138,50 @@ public sealed unsafe partial class SoftVcpu
     private bool SecondPageHolds(Block* b, ulong linear)
     {
         // A fault here is met again, and reported, when the block is decoded anew.
-        return FetchPage(((linear | 0xFFF) + 1) & N->LinearMask, out TlbEntry e) && e.WriteTag != 0
+        return FetchPage(((linear | 0xFFF) + 1) & N->LinearMask, out CodePage e) && e.Info != null
             && (e.Gpa & ~0xFFFul) == b->Gpa2 && b->Generation2 == Volatile.Read(ref *b->GenerationNow2);
     }
 
-    /// <summary>Translates a page for execution. The entry's WriteTag is the address of its <see cref="PageInfo"/>, 0 where there is no memory.</summary>
-    private bool FetchPage(ulong linear, out TlbEntry entry)
+    /// <summary>A page of code: what a code view's entry says.</summary>
+    private struct CodePage
+    {
+        /// <summary>Host address minus linear address.</summary>
+        public ulong Addend;
+
+        /// <summary>As in <see cref="TlbEntry.Gpa"/>.</summary>
+        public ulong Gpa;
+
+        /// <summary>Null where there is no memory.</summary>
+        public PageInfo* Info;
+    }
+
+    /// <summary>Translates a page for execution.</summary>
+    private bool FetchPage(ulong linear, out CodePage page)
     {
         int view = (N->Mode & CodeMode.User) != 0 ? ViewCodeUser : ViewCodeSupervisor;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (e->ReadTag == (linear & ~0xFFFul))
+        if (e->ReadTag == Tlb.TagOf(linear))
         {
-            entry = *e;
+            page = new CodePage { Addend = e->Addend, Gpa = e->Gpa, Info = (PageInfo*)e->WriteTag };
             return true;
         }
 
-        entry = default;
+        page = default;
         if (S->IsLongMode && (ulong)((long)linear << 16 >> 16) != linear)
             return Raise(Vector.GP, 0);
         if (!TranslatePage(linear, Access.Fetch, view, out Translation t))
             return false;
-        entry.Gpa = t.Gpa & ~0xFFFul;
+        page.Gpa = t.Gpa & ~0xFFFul;
         MappedSlot? slot = FindSlot(t.Gpa);
         if (slot is null)
             return true;
         Fill(linear, view, in t, slot);
         e->WriteTag = (ulong)(slot.Pages + ((t.Gpa - slot.Gpa) >> 12));
-        entry = *e;
+        page = new CodePage { Addend = e->Addend, Gpa = e->Gpa, Info = (PageInfo*)e->WriteTag };
         return true;
     }
 
-    private Block* DecodeBlock(ulong linear, ulong gpa, in TlbEntry e)
+    private Block* DecodeBlock(ulong linear, ulong gpa, in CodePage e)
     {
         byte* source = (byte*)(linear + e.Addend);
         int inPage = 0x1000 - (int)(linear & 0xFFF);
@@ -193,6 +211,7 @@ public sealed unsafe partial class SoftVcpu
         *b = default;
         b->Ops = (Op*)(b + 1);
         b->Mode = N->Mode;
+        b->Heat = HeatOf(b->Mode);
         return b;
     }
 
@@ -260,10 +279,10 @@ public sealed unsafe partial class SoftVcpu
     private Block* DecodeCrossing(ulong linear, ulong gpa, MappedSlot slot, byte* source, int inPage)
     {
         ulong next = (linear + (ulong)inPage) & N->LinearMask;
-        if (!FetchPage(next, out TlbEntry e2))
+        if (!FetchPage(next, out CodePage e2))
             return null;
         byte* copy = stackalloc byte[32];
-        if (e2.WriteTag == 0)
+        if (e2.Info == null)
         {
             Unsafe.CopyBlockUnaligned(copy, source, (uint)inPage);
             return DecodeTransient(copy, inPage, e2.Gpa & ~0xFFFul);
@@ -328,7 +347,7 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>
     /// Outside 64-bit mode code must lie within CS. A block over the limit is replaced by one that holds what fits. False: #GP(0) recorded.
     /// </summary>
-    private bool FitsCodeSegment(ref Block* b, ulong linear, in TlbEntry e)
+    private bool FitsCodeSegment(ref Block* b, ulong linear, in CodePage e)
     {
         ulong limit = S->CS.Limit;
         ulong rip = S->Rip;

@@ -17,6 +17,9 @@ public sealed unsafe partial class SoftVcpu
 
         /// <summary>A fault is recorded; RIP is at the instruction that met it.</summary>
         Fault,
+
+        /// <summary>RIP is at a block that has been executed often enough to be translated, or is.</summary>
+        Hot,
     }
 
     /// <summary>Executes blocks from S->Rip on.</summary>
@@ -37,6 +40,8 @@ public sealed unsafe partial class SoftVcpu
         if (block == null)
             return n->Leave != 0 ? Executed.Left : Executed.Fault;
     enter:
+        if (--block->Heat < 0)
+            return Executed.Hot;
         n->State.InstructionsRetired += block->Count;
         op = block->Ops;
         for (;; op++)
@@ -62,7 +67,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -75,7 +80,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -88,7 +93,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -117,7 +122,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -130,7 +135,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -143,7 +148,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -178,7 +183,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AdcRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -216,7 +221,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SbbRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -248,7 +253,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -261,7 +266,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -274,7 +279,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -303,7 +308,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -316,7 +321,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -329,7 +334,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -363,7 +368,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -376,7 +381,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -389,7 +394,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -416,7 +421,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -428,7 +433,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -440,7 +445,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -466,7 +471,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMR64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -478,7 +483,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -506,7 +511,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -519,7 +524,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -532,7 +537,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AddMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -561,7 +566,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -574,7 +579,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -587,7 +592,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -622,7 +627,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AdcRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -660,7 +665,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SbbRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -692,7 +697,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -705,7 +710,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -718,7 +723,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -747,7 +752,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -760,7 +765,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -773,7 +778,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.SubMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -807,7 +812,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -820,7 +825,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -833,7 +838,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.XorMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -860,7 +865,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -872,7 +877,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -884,7 +889,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -910,7 +915,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMR32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -922,7 +927,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -966,7 +971,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrRM8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)(s + op->RegOff);
@@ -979,7 +984,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMR8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -992,7 +997,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.OrMI8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1065,7 +1070,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndRM8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)(s + op->RegOff);
@@ -1078,7 +1083,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMR8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1091,7 +1096,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.AndMI8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1150,7 +1155,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpRM8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)(s + op->RegOff);
@@ -1162,7 +1167,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMR8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1174,7 +1179,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMI8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1200,7 +1205,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMR8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1212,7 +1217,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMI8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(sbyte*)p;
@@ -1224,7 +1229,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMR16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(short*)p;
@@ -1236,7 +1241,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmpMI16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(short*)p;
@@ -1248,7 +1253,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMR16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(short*)p;
@@ -1260,7 +1265,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.TestMI16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(short*)p;
@@ -1280,7 +1285,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Load64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = *(ulong*)p;
@@ -1289,7 +1294,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Store64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)p = *(ulong*)(s + op->RegOff);
@@ -1298,7 +1303,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.StoreI64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)p = op->Imm;
@@ -1315,7 +1320,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Load32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (uint)(*(uint*)p);
@@ -1324,7 +1329,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Store32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(uint*)p = (uint)(*(uint*)(s + op->RegOff));
@@ -1333,7 +1338,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.StoreI32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(uint*)p = (uint)(op->Imm);
@@ -1346,7 +1351,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Load16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ushort*)(s + op->RegOff) = (ushort)(*(ushort*)p);
@@ -1355,7 +1360,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Store16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 1) & PageMask))
+                    if (a + e->WriteTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ushort*)p = (ushort)(*(ushort*)(s + op->RegOff));
@@ -1364,7 +1369,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.StoreI16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 1) & PageMask))
+                    if (a + e->WriteTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ushort*)p = (ushort)(op->Imm);
@@ -1381,7 +1386,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Load8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(byte*)(s + op->RegOff) = (byte)(*p);
@@ -1390,7 +1395,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Store8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *p = (byte)(*(byte*)(s + op->RegOff));
@@ -1399,7 +1404,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.StoreI8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a) & PageMask))
+                    if (a + e->WriteTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *p = (byte)(op->Imm);
@@ -1412,7 +1417,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovzxRM8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = *p;
@@ -1425,7 +1430,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovsxRM32From8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (uint)((ulong)*(sbyte*)p);
@@ -1438,7 +1443,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovsxRM64From8:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a) & PageMask))
+                    if (a + e->ReadTag > 0xFFF)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (ulong)*(sbyte*)p;
@@ -1451,7 +1456,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovzxRM16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = *(ushort*)p;
@@ -1464,7 +1469,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovsxRM32From16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (uint)((ulong)*(short*)p);
@@ -1477,7 +1482,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovsxRM64From16:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 1) & PageMask))
+                    if (a + e->ReadTag > 0xFFE)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (ulong)*(short*)p;
@@ -1490,7 +1495,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.MovsxdRM:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     *(ulong*)(s + op->RegOff) = (ulong)*(int*)p;
@@ -1518,7 +1523,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.IncM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -1537,7 +1542,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.DecM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -1630,7 +1635,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.ImulRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)(s + op->RegOff);
@@ -1668,7 +1673,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmovRM64:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = Condition(n, op->Reg3) ? *(ulong*)p : *(ulong*)(s + op->RegOff);
@@ -1685,7 +1690,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.IncM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -1704,7 +1709,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.DecM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 3) & PageMask))
+                    if (a + e->WriteTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)p;
@@ -1797,7 +1802,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.ImulRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = (ulong)*(int*)(s + op->RegOff);
@@ -1835,7 +1840,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CmovRM32:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 3) & PageMask))
+                    if (a + e->ReadTag > 0xFFC)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = Condition(n, op->Reg3) ? *(uint*)p : *(uint*)(s + op->RegOff);
@@ -1872,7 +1877,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.PushR:
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     *(ulong*)(a + e->Addend) = *(ulong*)(s + op->RmOff);
                     *(ulong*)(s + 32) = a;
@@ -1881,7 +1886,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.PushI:
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     *(ulong*)(a + e->Addend) = op->Imm;
                     *(ulong*)(s + 32) = a;
@@ -1890,7 +1895,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.PopR:
                     a = *(ulong*)(s + 32);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     r = *(ulong*)(a + e->Addend);
                     *(ulong*)(s + 32) = a + 8;
@@ -1900,7 +1905,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Leave:
                     a = *(ulong*)(s + 40);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     *(ulong*)(s + 40) = *(ulong*)(a + e->Addend);
                     *(ulong*)(s + 32) = a + 8;
@@ -1909,7 +1914,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CallRel:
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
@@ -1920,7 +1925,7 @@ public sealed unsafe partial class SoftVcpu
                     b = *(ulong*)(s + op->RmOff);
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
@@ -1930,13 +1935,13 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.CallM:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     b = *(ulong*)p;
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->WriteTag != ((a + 7) & PageMask))
+                    if (a + e->WriteTag > 0xFF8)
                         goto slow;
                     *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
@@ -1954,7 +1959,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.JmpM:
                     a = Address(s, op);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
@@ -1963,7 +1968,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.Ret:
                     a = *(ulong*)(s + 32);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     r = *(ulong*)(a + e->Addend);
                     *(ulong*)(s + 32) = a + 8;
@@ -1973,7 +1978,7 @@ public sealed unsafe partial class SoftVcpu
                 case HotForms.RetI:
                     a = *(ulong*)(s + 32);
                     e = Tlb.Entry(n->Tlb, a);
-                    if (e->ReadTag != ((a + 7) & PageMask))
+                    if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     r = *(ulong*)(a + e->Addend);
                     *(ulong*)(s + 32) = a + 8;

@@ -54,6 +54,17 @@ internal unsafe struct NativeCpu
     /// <summary>A handler has set RIP itself.</summary>
     public byte RipSet;
 
+    // Shared with generated code (see Translation/Stubs.cs).
+
+    /// <summary>The handle of the <see cref="SoftVcpu"/>, and what generated code calls to interpret one instruction.</summary>
+    public nint Self, InterpretHelper;
+
+    /// <summary>The host's stack while generated code runs, and where to go on after a helper or an entry.</summary>
+    public ulong HostStack, Resume;
+
+    /// <summary>Which branch left; see <see cref="TranslatedExit.Link"/>.</summary>
+    public uint ExitSite;
+
     /// <summary>Byte offset of <see cref="Zero"/> from the state.</summary>
     public static readonly ushort ZeroOffset = OffsetOfZero();
 

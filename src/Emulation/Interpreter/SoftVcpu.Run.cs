@@ -6,7 +6,7 @@ namespace VirtPS.Emulation;
 // The outer loop: what happens between blocks.
 public sealed unsafe partial class SoftVcpu
 {
-    private const uint AlwaysServed = (uint)(VcpuRequests.Exit | VcpuRequests.LocalApic | VcpuRequests.FlushTlb | VcpuRequests.Nmi) | RequestFlushWrites | RequestHold;
+    private const uint AlwaysServed = (uint)(VcpuRequests.Exit | VcpuRequests.LocalApic | VcpuRequests.FlushTlb | VcpuRequests.Nmi) | RequestFlushWrites | RequestHold | RequestStaleCode;
 
     public VcpuExit Run()
     {
@@ -53,7 +53,7 @@ public sealed unsafe partial class SoftVcpu
                 continue;
             }
 
-            if (_arena!.IsFull)
+            if (_arena!.IsFull || TranslationsAreFull)
                 FlushCode();
             bool enabled = (S->Rflags & Rflags.IF) != 0;
             N->RequestMask = AlwaysServed & ~(S->NmiBlocked ? (uint)VcpuRequests.Nmi : 0) | (enabled ? (uint)VcpuRequests.Interrupt : 0);
@@ -61,7 +61,7 @@ public sealed unsafe partial class SoftVcpu
             int ring = GuestRing;
             if (single || S->InterruptShadow != InterruptShadow.None || DebugActive || (S->Rflags & Rflags.TF) != 0)
                 ExecuteOne();
-            else if (Execute() == Executed.Fault)
+            else if ((_cache is null ? Execute() : ExecuteTranslated()) == Executed.Fault)
                 Fault();
             Counters->Instructions[ring] += S->InstructionsRetired - before;
         }

@@ -32,11 +32,11 @@ public sealed unsafe partial class SoftVcpu
         if (!Linear(seg, offset, bytes, write: false, out ulong linear))
             return null;
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        ulong last = (linear + (ulong)bytes - 1) & ~0xFFFul;
-        if (e->ReadTag != last)
+        if (!Tlb.Hit(e->ReadTag, linear, bytes))
         {
             // Finding the page must not read it: it may be a device's.
-            if ((linear & ~0xFFFul) != last || !CheckLinear(linear, 1, _view, seg, write: false) || !ReadTarget(linear, _view, out _) || e->ReadTag != last)
+            if ((linear & 0xFFF) + (ulong)bytes > 0x1000 || !CheckLinear(linear, 1, _view, seg, write: false) || !ReadTarget(linear, _view, out _)
+                || !Tlb.Hit(e->ReadTag, linear, bytes))
                 return null;
         }
 

@@ -32,6 +32,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
     /// <summary>The fault that a handler recorded before it returned false.</summary>
     internal Fault PendingFault;
 
+    private readonly VcpuMemory _memory;
     private RingEventBuffer? _trace;
 
     internal SoftVcpu(SoftPartition partition, int index, IVcpuHost host)
@@ -39,9 +40,8 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         Partition = partition;
         Index = index;
         Host = new HostGate(this, host);
-        // SAFETY: freed in Dispose; the vCPU does not run any more then.
-        S = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(NativeCpu), 64);
-        NativeMemory.Clear(S, (nuint)sizeof(NativeCpu));
+        _memory = new VcpuMemory();
+        S = &_memory.State->State;
         Counters = (RingCounters*)NativeMemory.AllocZeroed((nuint)sizeof(RingCounters));
         VcpuState.Reset(S, init: false, bootstrap: index == 0);
         InitializeMemory();
@@ -127,7 +127,12 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         N->SetStatusFlags(rflags);
     }
 
-    public void Kick() => Interlocked.MemoryBarrier();
+    public void Kick()
+    {
+        Interlocked.MemoryBarrier();
+        // Indirect branches in generated code miss from now on, and the miss looks at requests.
+        Volatile.Write(ref *_memory.Hot(VcpuMemory.JumpMaskOffset), 0);
+    }
 
     public void SynchronizeState()
     {
@@ -143,7 +148,7 @@ public sealed unsafe partial class SoftVcpu : IVcpu
         FreeMemory();
         FreeVector();
         FreeCode();
-        NativeMemory.AlignedFree(S);
+        _memory.Dispose();
         NativeMemory.Free(Counters);
         S = null;
     }

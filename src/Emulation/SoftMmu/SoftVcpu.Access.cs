@@ -54,7 +54,7 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>Checks that a write would not fault; fills the TLB.</summary>
     internal bool ProbeWriteAt(ulong linear, SegmentName seg, int size)
     {
-        if (Tlb.Entry(N->Tlb, linear)->WriteTag == ((linear + (ulong)size - 1) & ~0xFFFul))
+        if (Tlb.Hit(Tlb.Entry(N->Tlb, linear)->WriteTag, linear, size))
             return true;
         if (!CheckLinear(linear, size, _view, seg, write: true))
             return false;
@@ -72,7 +72,7 @@ public sealed unsafe partial class SoftVcpu
     internal byte* WritePointer(ulong linear, SegmentName seg, int size, out bool ok)
     {
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (e->WriteTag == ((linear + (ulong)size - 1) & ~0xFFFul))
+        if (Tlb.Hit(e->WriteTag, linear, size))
         {
             ok = true;
             return (byte*)(linear + e->Addend);
@@ -124,7 +124,7 @@ public sealed unsafe partial class SoftVcpu
     private bool ReadTarget(ulong linear, int view, out Target target)
     {
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (e->ReadTag == (linear & ~0xFFFul))
+        if (e->ReadTag == Tlb.TagOf(linear))
         {
             target = new Target { Host = (byte*)(linear + e->Addend) };
             return true;
@@ -148,7 +148,7 @@ public sealed unsafe partial class SoftVcpu
         TlbEntry* e = _views[view].Take(linear, t.Global);
         e->Addend = (ulong)slot.Host + (t.Gpa - slot.Gpa) - linear;
         e->Gpa = t.Gpa & ~0xFFFul | (t.Global ? TlbEntry.Global : 0) | (t.MayWrite ? TlbEntry.MayWrite : 0);
-        e->ReadTag = linear & ~0xFFFul;
+        e->ReadTag = Tlb.TagOf(linear);
     }
 
     /// <summary>Finds the bytes to be written and prepares the write: dirty marks, code invalidation, and a write tag when the page may have one.</summary>
@@ -156,7 +156,7 @@ public sealed unsafe partial class SoftVcpu
     {
         target = default;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (e->ReadTag == (linear & ~0xFFFul) && (e->Gpa & TlbEntry.MayWrite) != 0)
+        if (e->ReadTag == Tlb.TagOf(linear) && (e->Gpa & TlbEntry.MayWrite) != 0)
         {
             target.Gpa = e->Gpa & ~0xFFFul | linear & 0xFFF;
         }
@@ -177,7 +177,7 @@ public sealed unsafe partial class SoftVcpu
         target.Host = slot.Host + offset;
         NoteHostWrite(slot, offset, size);
         if ((Volatile.Read(ref slot.Flags[offset >> 12]) & MemorySlot.CodeFlag) == 0)
-            Tlb.Entry(_views[view].Entries, linear)->WriteTag = linear & ~0xFFFul;
+            Tlb.Entry(_views[view].Entries, linear)->WriteTag = Tlb.TagOf(linear);
         return true;
     }
 

@@ -30,7 +30,7 @@ public sealed unsafe partial class SoftVcpu
         if (!Linear(seg, offset, n, write: false, out ulong linear))
             return false;
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (e->ReadTag != ((linear + (ulong)n - 1) & ~0xFFFul))
+        if (!Tlb.Hit(e->ReadTag, linear, n))
             return ReadSlow(linear, dst, n, _view, seg);
         Unsafe.CopyBlockUnaligned(dst, (byte*)(linear + e->Addend), (uint)n);
         return true;
@@ -42,7 +42,7 @@ public sealed unsafe partial class SoftVcpu
         if (!Linear(seg, offset, n, write: true, out ulong linear))
             return false;
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (e->WriteTag != ((linear + (ulong)n - 1) & ~0xFFFul))
+        if (!Tlb.Hit(e->WriteTag, linear, n))
             return WriteSlow(linear, src, n, _view, seg);
         Unsafe.CopyBlockUnaligned((byte*)(linear + e->Addend), src, (uint)n);
         return true;
@@ -58,7 +58,7 @@ public sealed unsafe partial class SoftVcpu
         linear &= LinearLimit;
         int view = supervisor ? ViewSupervisor : _view;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (!AlignmentCheck && !DebugActive && e->ReadTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->ReadTag, linear, sizeof(T)))
         {
             value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
             return true;
@@ -75,7 +75,7 @@ public sealed unsafe partial class SoftVcpu
         linear &= LinearLimit;
         int view = supervisor ? ViewSupervisor : _view;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (!AlignmentCheck && !DebugActive && e->WriteTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->WriteTag, linear, sizeof(T)))
         {
             Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
             return true;
@@ -141,7 +141,7 @@ public sealed unsafe partial class SoftVcpu
     internal bool LoadAt<T>(ulong linear, SegmentName seg, out T value) where T : unmanaged
     {
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (e->ReadTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        if (Tlb.Hit(e->ReadTag, linear, sizeof(T)))
         {
             value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
             return true;
@@ -163,7 +163,7 @@ public sealed unsafe partial class SoftVcpu
     internal bool StoreAt<T>(ulong linear, SegmentName seg, T value) where T : unmanaged
     {
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (e->WriteTag == ((linear + (ulong)sizeof(T) - 1) & ~0xFFFul))
+        if (Tlb.Hit(e->WriteTag, linear, sizeof(T)))
         {
             Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
             return true;

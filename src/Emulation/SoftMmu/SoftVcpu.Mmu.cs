@@ -16,12 +16,15 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>Never filled; the current view while every access must be looked at (alignment checks, breakpoints).</summary>
     private const int ViewNone = 5;
-    private const int ViewCount = 6;
+    internal const int ViewCount = 6;
 
     internal const uint RequestFlushTlb = (uint)VcpuRequests.FlushTlb, RequestFlushWrites = (uint)VcpuRequests.FirstBackendBit;
 
     /// <summary>Stop at the next boundary until <see cref="SoftPartition.Held"/> is over.</summary>
     private const uint RequestHold = (uint)VcpuRequests.FirstBackendBit << 1;
+
+    /// <summary>Code of pages in <see cref="_stalePages"/> has changed.</summary>
+    private const uint RequestStaleCode = (uint)VcpuRequests.FirstBackendBit << 2;
 
     private const int Outside = 0, InGuest = 1, InHost = 2;
 
@@ -43,7 +46,7 @@ public sealed unsafe partial class SoftVcpu
     private void InitializeMemory()
     {
         for (int i = 0; i < ViewCount; i++)
-            _views[i] = new Tlb();
+            _views[i] = new Tlb(_memory.View(i));
         N->Tlb = _views[ViewSupervisor].Entries;
         N->MapGeneration = 1;
     }
@@ -81,6 +84,7 @@ public sealed unsafe partial class SoftVcpu
         }
 
         N->MapGeneration++;
+        TranslationsUnmapped(global);
         Counters->TlbFlushes++;
         LeaveBlock();
     }
@@ -98,6 +102,7 @@ public sealed unsafe partial class SoftVcpu
         for (int i = 0; i < ViewNone; i++)
             _views[i].FlushPage(linear);
         N->MapGeneration++;
+        TranslationsUnmapped(linear);
         LeaveBlock();
     }
 
@@ -121,6 +126,7 @@ public sealed unsafe partial class SoftVcpu
     {
         Interlocked.Increment(ref _flushAsked);
         Interlocked.Or(ref S->Requests, request);
+        Kick();
     }
 
     /// <summary>
@@ -144,6 +150,8 @@ public sealed unsafe partial class SoftVcpu
             requests = Volatile.Read(ref S->Requests);
         }
 
+        if ((requests & RequestStaleCode) != 0)
+            DropStaleTranslations();
         if ((requests & (RequestFlushTlb | RequestFlushWrites)) == 0)
             return;
         int asked = Volatile.Read(ref _flushAsked);
@@ -187,7 +195,10 @@ public sealed unsafe partial class SoftVcpu
         foreach (SoftVcpu v in Partition.Vcpus)
         {
             if (v != this)
+            {
                 Interlocked.Or(ref v.S->Requests, RequestHold);
+                v.Kick();
+            }
         }
 
         foreach (SoftVcpu v in Partition.Vcpus)
@@ -323,6 +334,7 @@ public sealed unsafe partial class SoftVcpu
             // Blocks were checked against the limit when they were found.
             _codeLimits = codeLimits;
             N->MapGeneration++;
+            TranslationsUnmapped(global: true);
         }
 
         LeaveBlock();

@@ -3,26 +3,30 @@ using System.Runtime.InteropServices;
 
 namespace VirtPS.Emulation;
 
-/// <summary>One entry of a TLB view; a tag is the linear page address, or <see cref="NoTag"/>. 32 bytes.</summary>
-[StructLayout(LayoutKind.Sequential)]
+/// <summary>
+/// One entry of a TLB view. The fields lie in arrays of their own, <see cref="Tlb.ArrayStride"/> apart, because generated code scales an index by 8; a pointer to an
+/// entry points at its read tag and the others follow at fixed distances. Never used by value.
+/// <para>
+/// A tag is minus the linear address of the page. Adding an address gives the offset in the page, and "less than 4096 − size" is a hit that stays within
+/// the page, in one compare. What is absent holds <see cref="Tlb.NoTag"/>.
+/// </para>
+/// </summary>
+[StructLayout(LayoutKind.Explicit)]
 internal struct TlbEntry
 {
-    /// <summary>Never equal to a page-aligned address.</summary>
-    public const ulong NoTag = 1;
+    /// <summary>Flags in the low bits of <see cref="Gpa"/>: global page; writing is allowed (dirty bit set) though there may be no write tag.</summary>
+    public const ulong Global = 1, MayWrite = 4;
 
-    /// <summary>Flags in the low bits of <see cref="Gpa"/>: global page; part of a large page; writing is allowed (dirty bit set) though there may be no write tag.</summary>
-    public const ulong Global = 1, Large = 2, MayWrite = 4;
-
-    public ulong ReadTag;
+    [FieldOffset(0)] public ulong ReadTag;
 
     /// <summary>Data views: as <see cref="ReadTag"/>. Code views: the address of the page's <see cref="PageInfo"/>.</summary>
-    public ulong WriteTag;
+    [FieldOffset(Tlb.ArrayStride)] public ulong WriteTag;
 
     /// <summary>Host address minus linear address.</summary>
-    public ulong Addend;
+    [FieldOffset(2 * Tlb.ArrayStride)] public ulong Addend;
 
     /// <summary>Guest-physical page address and flags.</summary>
-    public ulong Gpa;
+    [FieldOffset(3 * Tlb.ArrayStride)] public ulong Gpa;
 }
 
 /// <summary>
@@ -33,6 +37,12 @@ internal sealed unsafe class Tlb : IDisposable
 {
     public const int Size = 4096;
     public const ulong IndexMask = Size - 1;
+
+    /// <summary>Bytes from one field's array to the next; not a multiple of 4 KiB, so that the fields of an entry do not compete for one set of the cache.</summary>
+    public const int ArrayStride = Size * 8 + 192;
+
+    /// <summary>Bytes of a view.</summary>
+    public const int ViewBytes = 4 * ArrayStride;
     private const int ListCapacity = 2 * Size;
 
     public readonly TlbEntry* Entries;
@@ -40,38 +50,56 @@ internal sealed unsafe class Tlb : IDisposable
     private readonly ushort* _global;
     private int _localCount, _globalCount;
 
-    public Tlb()
+    /// <summary>A view in <paramref name="memory"/>, which has <see cref="ViewBytes"/> and outlives it.</summary>
+    public Tlb(byte* memory)
     {
-        // SAFETY: freed in Dispose; indices are masked by IndexMask, list lengths checked in Add.
-        Entries = (TlbEntry*)NativeMemory.AlignedAlloc(Size * (nuint)sizeof(TlbEntry), 64);
+        // SAFETY: the lists are freed in Dispose; indices are masked by IndexMask, list lengths checked in Take.
+        Entries = (TlbEntry*)memory;
         _local = (ushort*)NativeMemory.Alloc(ListCapacity, sizeof(ushort));
         _global = (ushort*)NativeMemory.Alloc(ListCapacity, sizeof(ushort));
         ClearAll();
     }
 
+    /// <summary>Entries were filled or dropped so often; tells whether something may have been dropped.</summary>
+    public int Filled => _localCount + _globalCount;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static TlbEntry* Entry(TlbEntry* entries, ulong linear) =>
-        (TlbEntry*)((byte*)entries + ((linear >> 7) & (IndexMask << 5)));
+        (TlbEntry*)((byte*)entries + ((linear >> 9) & (IndexMask << 3)));
+
+    /// <summary>
+    /// The tag that no address of entry <paramref name="index"/> matches: that of a page with another index. Half the table away, so that an access
+    /// that begins in the page before does not match either.
+    /// </summary>
+    public static ulong NoTag(ulong index) => 0 - (((index ^ Size / 2) & IndexMask) << 12);
+
+    public static ulong TagOf(ulong linear) => 0 - (linear & ~0xFFFul);
+
+    /// <summary>Whether <paramref name="size"/> bytes at <paramref name="linear"/> lie in the page of <paramref name="tag"/>.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static bool Hit(ulong tag, ulong linear, int size) => linear + tag <= 4096 - (ulong)size;
+
+    private TlbEntry* At(ulong index) => (TlbEntry*)((byte*)Entries + index * 8);
 
     /// <summary>The entry of a page, prepared to be filled: noted in the list that its next flush needs.</summary>
     public TlbEntry* Take(ulong linear, bool global)
     {
         TlbEntry* e = Entry(Entries, linear);
-        bool fresh = e->ReadTag == TlbEntry.NoTag && e->WriteTag == TlbEntry.NoTag;
+        ulong index = (linear >> 12) & IndexMask;
+        bool fresh = e->Gpa == 0 && e->ReadTag == NoTag(index);
         if (!fresh && ((e->Gpa & TlbEntry.Global) != 0) == global)
         {
-            e->ReadTag = e->WriteTag = TlbEntry.NoTag;
+            e->ReadTag = e->WriteTag = NoTag(index);
             return e;
         }
 
         if (_localCount >= ListCapacity || _globalCount >= ListCapacity)
             ClearAll();
-        ushort index = (ushort)((linear >> 12) & IndexMask);
         if (global)
-            _global[_globalCount++] = index;
+            _global[_globalCount++] = (ushort)index;
         else
-            _local[_localCount++] = index;
-        e->ReadTag = e->WriteTag = TlbEntry.NoTag;
+            _local[_localCount++] = (ushort)index;
+        e->ReadTag = e->WriteTag = NoTag(index);
         return e;
     }
 
@@ -79,16 +107,15 @@ internal sealed unsafe class Tlb : IDisposable
     {
         for (int i = 0; i < _localCount; i++)
         {
-            TlbEntry* e = Entries + _local[i];
-            if ((e->Gpa & TlbEntry.Global) == 0)
-                Clear(e);
+            if ((At(_local[i])->Gpa & TlbEntry.Global) == 0)
+                Clear(_local[i]);
         }
 
         _localCount = 0;
         if (!global)
             return;
         for (int i = 0; i < _globalCount; i++)
-            Clear(Entries + _global[i]);
+            Clear(_global[i]);
         _globalCount = 0;
     }
 
@@ -96,9 +123,9 @@ internal sealed unsafe class Tlb : IDisposable
     public void FlushWrites()
     {
         for (int i = 0; i < _localCount; i++)
-            Entries[_local[i]].WriteTag = TlbEntry.NoTag;
+            At(_local[i])->WriteTag = NoTag(_local[i]);
         for (int i = 0; i < _globalCount; i++)
-            Entries[_global[i]].WriteTag = TlbEntry.NoTag;
+            At(_global[i])->WriteTag = NoTag(_global[i]);
     }
 
     /// <summary>Drops the write tags of one guest-physical page under whatever linear address.</summary>
@@ -112,36 +139,35 @@ internal sealed unsafe class Tlb : IDisposable
     {
         for (int i = 0; i < count; i++)
         {
-            TlbEntry* e = Entries + list[i];
+            TlbEntry* e = At(list[i]);
             if ((e->Gpa & ~0xFFFul) == gpa)
-                e->WriteTag = TlbEntry.NoTag;
+                e->WriteTag = NoTag(list[i]);
         }
     }
 
     public void FlushPage(ulong linear)
     {
-        TlbEntry* e = Entry(Entries, linear);
-        if (e->ReadTag == (linear & ~0xFFFul) || e->WriteTag == (linear & ~0xFFFul))
-            Clear(e);
+        if (Entry(Entries, linear)->ReadTag == TagOf(linear))
+            Clear((linear >> 12) & IndexMask);
     }
 
     // The entry stays in its list: cheaper than to look for it.
-    private static void Clear(TlbEntry* e)
+    private void Clear(ulong index)
     {
-        e->ReadTag = e->WriteTag = TlbEntry.NoTag;
+        TlbEntry* e = At(index);
+        e->ReadTag = e->WriteTag = NoTag(index);
         e->Gpa = 0;
     }
 
     private void ClearAll()
     {
-        for (int i = 0; i < Size; i++)
-            Clear(Entries + i);
+        for (ulong i = 0; i < Size; i++)
+            Clear(i);
         _localCount = _globalCount = 0;
     }
 
     public void Dispose()
     {
-        NativeMemory.AlignedFree(Entries);
         NativeMemory.Free(_local);
         NativeMemory.Free(_global);
     }

@@ -73,10 +73,9 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
     public byte* GuestPointer(ulong linear, int size, bool write)
     {
         TlbEntry* e = Tlb.Entry(_views[ViewSupervisor].Entries, linear);
-        ulong last = (linear + (ulong)size - 1) & ~0xFFFul;
-        if ((write ? e->WriteTag : e->ReadTag) == last)
+        if (Tlb.Hit(write ? e->WriteTag : e->ReadTag, linear, size))
             return (byte*)(linear + e->Addend);
-        if ((linear & ~0xFFFul) != last || !IsCanonical(linear))
+        if ((linear & 0xFFF) + (ulong)size > 0x1000 || !IsCanonical(linear))
             return null;
         Target target;
         bool found = write ? WriteTarget(linear, size, ViewSupervisor, out target) : ReadTarget(linear, ViewSupervisor, out target);

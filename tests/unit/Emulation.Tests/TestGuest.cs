@@ -8,6 +8,10 @@ internal sealed unsafe class TestGuest : IDisposable
 {
     public const ulong RamSize = 16 << 20, Tables = 8 << 20, Code = 0x10000, Stack = 0x80000, Data = 0x100000;
 
+    /// <summary>What executes: the environment variable VIRTPS_TEST_ENGINE chooses; the suite is run with each.</summary>
+    private static EngineOptions Engine =>
+        new() { Translate = Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") == "translator", HotAfter = 0 };
+
     public readonly SoftPartition Partition;
     public readonly GuestMemory Memory = new();
     public readonly MemorySlot Ram;
@@ -17,7 +21,7 @@ internal sealed unsafe class TestGuest : IDisposable
 
     public TestGuest(int vcpus = 1)
     {
-        Partition = (SoftPartition)new SoftBackend().CreatePartition(new PartitionOptions
+        Partition = (SoftPartition)new SoftBackend(Engine).CreatePartition(new PartitionOptions
         {
             VcpuCount = vcpus,
             Cpuid = new CpuidPolicy([]),

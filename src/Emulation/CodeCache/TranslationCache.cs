@@ -1,0 +1,206 @@
+using System.Runtime.CompilerServices;
+
+namespace VirtPS.Emulation;
+
+/// <summary>A place in generated code that jumps to another block once that is translated.</summary>
+internal unsafe struct Link
+{
+    /// <summary>The jump's 32-bit distance, and where it leads while it is not linked; offsets in the code memory.</summary>
+    public int Field, Unlinked;
+    public Block* From;
+
+    /// <summary>The target, from the first byte of <see cref="From"/>.</summary>
+    public int Distance;
+
+    /// <summary>Translation it is linked to (0: none), and the next link to the same.</summary>
+    public int To, NextToSame;
+
+    /// <summary>Leads to another page: good while neither page's mapping changes.</summary>
+    public bool CrossesPage;
+}
+
+/// <summary>A block's generated code.</summary>
+internal unsafe struct TranslatedBlock
+{
+    public Block* Block;
+
+    /// <summary>Offset of the code, and its size.</summary>
+    public int Code, Size;
+
+    /// <summary>First link to it, next translation from the same guest page (0: none).</summary>
+    public int FirstLink, NextInPage;
+}
+
+/// <summary>
+/// One vCPU's generated code: memory, translations by page, links between them. Nothing is freed singly; when the memory is full everything goes.
+/// Only the vCPU's thread uses it, and never while it is in generated code.
+/// </summary>
+internal sealed unsafe class TranslationCache : IDisposable
+{
+    /// <summary>Room for the largest block is kept free.</summary>
+    private const int Margin = 64 * 1024;
+    private const int PageHashSize = 1 << 12, MaxLinks = 1 << 20;
+    private readonly DoubleMapping _memory;
+    private readonly int[] _pages = new int[PageHashSize];
+    private readonly List<int> _crossLinks = [];
+    private Link[] _links = new Link[1024];
+    private TranslatedBlock[] _translations = new TranslatedBlock[1024];
+    private int _linkCount = 1, _translationCount = 1;
+
+    public TranslationCache(int size)
+    {
+        _memory = new DoubleMapping(size);
+        Clear();
+    }
+
+    public Stubs Stubs { get; } = new();
+
+    public int Used { get; private set; }
+
+    public int TranslationCount => _translationCount - 1;
+
+    public bool IsFull => Used + Margin > _memory.Size || _linkCount + 256 > MaxLinks;
+
+    /// <summary>Offset from a writable address to the executable one.</summary>
+    public nint Shift => (nint)(_memory.Executable - _memory.Writable);
+
+    /// <summary>Forgets everything.</summary>
+    public void Clear()
+    {
+        Array.Clear(_pages);
+        _crossLinks.Clear();
+        _linkCount = _translationCount = 1;
+        var a = new HostAssembler(_memory.Writable, _memory.Size);
+        Stubs.Emit(ref a);
+        Used = (int)(a.Next - _memory.Writable + 63) & ~63;
+    }
+
+    /// <summary>Begins a translation: where to write it.</summary>
+    public HostAssembler Begin() => new(_memory.Writable + Used, _memory.Size - Used);
+
+    public int OffsetOf(byte* writable) => (int)(writable - _memory.Writable);
+
+    public byte* Executable(int translation) => _memory.Executable + _translations[translation].Code;
+
+    public ref TranslatedBlock At(int translation) => ref _translations[translation];
+
+    public ref Link LinkAt(int link) => ref _links[link];
+
+    public int AddLink(Block* from, int distance, bool crossesPage, byte* field, byte* unlinked)
+    {
+        if (_linkCount == _links.Length)
+            Array.Resize(ref _links, _links.Length * 2);
+        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Field = OffsetOf(field), Unlinked = OffsetOf(unlinked) };
+        return _linkCount++;
+    }
+
+    /// <summary>The index that the next <see cref="AddLink"/> will give.</summary>
+    public int NextLink => _linkCount;
+
+    /// <summary>Ends a translation: it becomes the block's.</summary>
+    public int Commit(Block* block, in HostAssembler a)
+    {
+        if (_translationCount == _translations.Length)
+            Array.Resize(ref _translations, _translations.Length * 2);
+        int index = _translationCount++;
+        int end = OffsetOf(a.Next);
+        ref int page = ref _pages[PageHash(block->Gpa)];
+        _translations[index] = new TranslatedBlock { Block = block, Code = Used, Size = end - Used, NextInPage = page };
+        page = index;
+        Used = end + 15 & ~15;
+        block->Translation = index;
+        return index;
+    }
+
+    /// <summary>Makes a branch jump to a translation.</summary>
+    public void Connect(int link, int translation)
+    {
+        ref Link l = ref _links[link];
+        if (l.To != 0)
+            return;
+        ref TranslatedBlock t = ref _translations[translation];
+        l.To = translation;
+        l.NextToSame = t.FirstLink;
+        t.FirstLink = link;
+        HostAssembler.Bind(_memory.Writable + l.Field, _memory.Writable + t.Code);
+        if (l.CrossesPage)
+            _crossLinks.Add(link);
+    }
+
+    private void Disconnect(ref Link l)
+    {
+        HostAssembler.Bind(_memory.Writable + l.Field, _memory.Writable + l.Unlinked);
+        l.To = 0;
+    }
+
+    /// <summary>Takes back all links from page to page: some mapping of code has changed.</summary>
+    public void DisconnectPages()
+    {
+        foreach (int link in _crossLinks)
+        {
+            ref Link l = ref _links[link];
+            if (l.To == 0)
+                continue;
+            Remove(ref _translations[l.To], link);
+            Disconnect(ref l);
+        }
+
+        _crossLinks.Clear();
+    }
+
+    private void Remove(ref TranslatedBlock t, int link)
+    {
+        ref int at = ref t.FirstLink;
+        while (at != link)
+            at = ref _links[at].NextToSame;
+        at = _links[link].NextToSame;
+    }
+
+    /// <summary>Drops the translations of blocks of a page that are not good any more.</summary>
+    public void DropStale(ulong gpa)
+    {
+        ref int at = ref _pages[PageHash(gpa)];
+        while (at != 0)
+        {
+            ref TranslatedBlock t = ref _translations[at];
+            if (t.Block->Generation == Volatile.Read(ref *t.Block->GenerationNow))
+            {
+                at = ref t.NextInPage;
+                continue;
+            }
+
+            Drop(at);
+            at = t.NextInPage;
+        }
+    }
+
+    private void Drop(int translation)
+    {
+        ref TranslatedBlock t = ref _translations[translation];
+        for (int link = t.FirstLink; link != 0; link = _links[link].NextToSame)
+            Disconnect(ref _links[link]);
+        t.FirstLink = 0;
+        // Meanwhile the block may have another.
+        if (t.Block->Translation == translation)
+            t.Block->Translation = 0;
+    }
+
+    /// <summary>Drops the translation of a block that is good: it is wanted for another address.</summary>
+    public void Abandon(Block* block) => Drop(block->Translation);
+
+    /// <summary>Drops whatever is not good any more, wherever it is.</summary>
+    public void DropAllStale()
+    {
+        for (int i = 1; i < _translationCount; i++)
+        {
+            ref TranslatedBlock t = ref _translations[i];
+            if (t.Block->Translation == i && t.Block->Generation != Volatile.Read(ref *t.Block->GenerationNow))
+                Drop(i);
+        }
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static int PageHash(ulong gpa) => (int)(gpa >> 12) & (PageHashSize - 1);
+
+    public void Dispose() => _memory.Dispose();
+}

@@ -1,0 +1,56 @@
+using System.Runtime.InteropServices;
+
+namespace VirtPS.Emulation;
+
+/// <summary>
+/// The native memory of one vCPU, laid out so that generated code reaches all of it from its stack pointer:
+/// <code>
+/// room below the stack pointer · hot fields · NativeCpu · TLB views · jump caches
+/// </code>
+/// While generated code runs, the host's stack pointer is <see cref="StackPointer"/>. The room below it takes what a signal pushes (with AVX-512 state
+/// some 4 KiB, and the runtime's handler on top) and the return address of a call to a stub.
+/// The pointer is 12 modulo 64, because shift instructions take their count modulo 64 from a register: it doubles as the constant 12.
+/// </summary>
+internal sealed unsafe class VcpuMemory : IDisposable
+{
+    private const int RoomBelow = 256 * 1024, HotBytes = 64;
+
+    /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
+    public const int StateOffset = HotBytes - 12;
+
+    // Hot fields, from the stack pointer: eight bytes each.
+    public const int TlbMaskOffset = 4, JumpMaskOffset = 12, RetiredOffset = 20, PageBaseOffset = 28, SaveOffset = 36, FlagsOffset = 44;
+
+    private const int StateBytes = 8192;
+
+    /// <summary>From the stack pointer to the first TLB view; views follow each other.</summary>
+    public const int TlbOffset = StateOffset + StateBytes;
+
+    public const int JumpEntries = 4096, JumpArrayBytes = JumpEntries * 8 + 256;
+
+    /// <summary>From the stack pointer to the tags of the supervisor's jump cache; then its host addresses, then ring 3's tags and addresses.</summary>
+    public const int JumpOffset = TlbOffset + SoftVcpu.ViewCount * Tlb.ViewBytes;
+
+    private const int Total = RoomBelow + HotBytes + StateBytes + SoftVcpu.ViewCount * Tlb.ViewBytes + 4 * JumpArrayBytes + 4096;
+
+    private readonly void* _allocation;
+
+    public VcpuMemory()
+    {
+        // SAFETY: freed in Dispose; zeroed memory of this size comes straight from the system, so that what is never touched costs nothing.
+        _allocation = NativeMemory.AllocZeroed(Total);
+        StackPointer = (byte*)(((nuint)_allocation + RoomBelow + 4095 & ~(nuint)4095) + 12);
+        *(ulong*)(StackPointer + TlbMaskOffset) = Tlb.IndexMask << 12;
+    }
+
+    public byte* StackPointer { get; }
+
+    /// <summary>A hot field.</summary>
+    public ulong* Hot(int offset) => (ulong*)(StackPointer + offset);
+
+    public NativeCpu* State => (NativeCpu*)(StackPointer + StateOffset);
+
+    public byte* View(int view) => StackPointer + TlbOffset + view * Tlb.ViewBytes;
+
+    public void Dispose() => NativeMemory.Free(_allocation);
+}

@@ -1,0 +1,279 @@
+using Iced.Intel;
+
+namespace VirtPS.Emulation;
+
+// Branches, and the stack instructions that go with them.
+internal sealed unsafe partial class BlockTranslator
+{
+    private static readonly int s_requests = Stubs.OffsetOf(n => (byte*)&n->State.Requests), s_requestMask = Stubs.OffsetOf(n => (byte*)&n->RequestMask);
+
+    private static readonly HostMemory s_pushed = new(HostReg.R10, 0, HostReg.R9);
+
+    private bool EmitStack(Op* op)
+    {
+        switch (op->Code)
+        {
+            case Code.Push_r64:
+                EmitPush(op->Rm);
+                return true;
+            case Code.Pushq_imm8 or Code.Pushq_imm32:
+                EmitPushCheck();
+                _a.StoreImmediate(s_pushed, (int)op->Imm);
+                return true;
+            case Code.Push_rm64 when op->IsMemory && op->AddrSize == 8:
+                EmitLoadTarget(op);
+                EmitPushCheck();
+                _a.Load(HostReg.R11, HostMemory.State(VcpuMemory.SaveOffset));
+                _a.Store(s_pushed, HostReg.R11);
+                return true;
+            case Code.Pop_r64:
+                EmitPop(op->Rm);
+                return true;
+            case Code.Leaveq:
+                EmitCheck(HostReg.Rbp, 8, write: false);
+                _a.Load(HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.Rbp));
+                _a.Lea(RegisterMap.GuestRsp, new HostMemory(HostReg.Rbp, 8));
+                _a.Move(HostReg.Rbp, HostReg.R10);
+                return true;
+            default:
+                return false;
+        }
+    }
+
+    /// <summary>Makes room for eight bytes on the stack; <see cref="s_pushed"/> is where they are.</summary>
+    private void EmitPushCheck()
+    {
+        _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
+        EmitCheck(HostReg.R11, 8, write: true);
+        _a.Move(RegisterMap.GuestRsp, HostReg.R11);
+    }
+
+    private void EmitPush(int guest)
+    {
+        if (guest == 4)
+        {
+            // The old value is pushed.
+            _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
+            EmitCheck(HostReg.R11, 8, write: true);
+            _a.Store(new HostMemory(HostReg.R10, 0, HostReg.R11), RegisterMap.GuestRsp);
+            _a.Move(RegisterMap.GuestRsp, HostReg.R11);
+            return;
+        }
+
+        EmitPushCheck();
+        HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
+        if (r == HostReg.R11)
+            _a.Load(r, RegisterMap.Slot(guest));
+        _a.Store(s_pushed, r);
+    }
+
+    private void EmitPop(int guest)
+    {
+        EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+        HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
+        _a.Load(r, s_pushed);
+        if (r == HostReg.R11)
+            _a.Store(RegisterMap.Slot(guest), r);
+        if (guest != 4)
+            _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, 8));
+    }
+
+    private bool EmitBranch(Op* op)
+    {
+        int next = op->Offset + op->Length;
+        switch (op->Handler)
+        {
+            case >= HotForms.Jo and <= HotForms.Jg:
+                EmitConditional(op->Handler - HotForms.Jo, (int)op->Imm, next);
+                return true;
+            case HotForms.JmpRel:
+                EmitEdge((int)op->Imm, _index + 1);
+                return true;
+            case HotForms.CallRel:
+                EmitPushCheck();
+                EmitReturnAddress(next);
+                EmitEdge((int)op->Imm, _index + 1);
+                return true;
+            case HotForms.Ret or HotForms.RetI:
+                EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+                _a.Load(HostReg.R10, s_pushed);
+                _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, 8 + (op->Handler == HotForms.RetI ? (ushort)op->Imm : 0)));
+                EmitIndirect(_index + 1);
+                return true;
+        }
+
+        return EmitIndirectBranch(op, next) || EmitCounted(op, next);
+    }
+
+    private bool EmitIndirectBranch(Op* op, int next)
+    {
+        if (op->Code is not (Code.Jmp_rm64 or Code.Call_rm64))
+            return false;
+        bool call = op->Code == Code.Call_rm64;
+        if (op->IsMemory)
+        {
+            EmitLoadTarget(op);
+            if (call)
+            {
+                EmitPushCheck();
+                EmitReturnAddress(next);
+            }
+
+            _a.Load(HostReg.R10, HostMemory.State(VcpuMemory.SaveOffset));
+        }
+        else
+        {
+            if (call && op->Rm == 4)
+                return false;
+            if (call)
+            {
+                EmitPushCheck();
+                EmitReturnAddress(next);
+            }
+
+            if (RegisterMap.InMemory(op->Rm))
+                _a.Load(HostReg.R10, RegisterMap.Slot(op->Rm));
+            else
+                _a.Move(HostReg.R10, RegisterMap.Host(op->Rm));
+        }
+
+        EmitIndirect(_index + 1);
+        return true;
+    }
+
+    /// <summary>Reads an eight-byte memory operand into the saving place.</summary>
+    private void EmitLoadTarget(Op* op)
+    {
+        HostMemory m = EmitOperand(op, 8, MemoryUse.Read);
+        _a.Load(HostReg.R10, m);
+        _a.Store(HostMemory.State(VcpuMemory.SaveOffset), HostReg.R10);
+    }
+
+    private void EmitReturnAddress(int next)
+    {
+        long address = (long)_rip + next;
+        if (!_isUser && address == (int)address)
+        {
+            _a.StoreImmediate(s_pushed, (int)address);
+            return;
+        }
+
+        EmitCodeAddress(HostReg.R11, next);
+        _a.Store(s_pushed, HostReg.R11);
+    }
+
+    private void EmitConditional(int condition, int target, int next)
+    {
+        if (target > next)
+        {
+            _cold.Add(new ColdPiece((nint)_a.JumpIf(condition), ColdKind.Branch, _index + 1, target));
+            return;
+        }
+
+        // Backwards: a loop, most likely taken.
+        byte* over = _a.JumpIf(condition ^ 1);
+        EmitEdge(target, _index + 1);
+        _a.Bind(over);
+    }
+
+    /// <summary>JRCXZ and LOOP with a 64-bit count.</summary>
+    private bool EmitCounted(Op* op, int next)
+    {
+        if (op->Code is Code.Jrcxz_rel8_64)
+        {
+            byte* taken = _a.JumpIfRcxZero();
+            byte* over = _a.JumpShort();
+            _a.BindShort(taken);
+            _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Branch, _index + 1, (int)op->Imm));
+            _a.BindShort(over);
+            return true;
+        }
+
+        if (op->Code is not Code.Loop_rel8_64_RCX)
+            return false;
+        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
+        byte* done = _a.JumpIfRcxZero();
+        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Branch, _index + 1, (int)op->Imm));
+        _a.BindShort(done);
+        return true;
+    }
+
+    /// <summary>Adds to the instruction count without touching flags. Uses <paramref name="scratch"/>.</summary>
+    private void EmitCount(int instructions, HostReg scratch)
+    {
+        HostMemory retired = HostMemory.State(VcpuMemory.RetiredOffset);
+        _a.Load(scratch, retired);
+        _a.Lea(scratch, new HostMemory(scratch, instructions));
+        _a.Store(retired, scratch);
+    }
+
+    /// <summary>
+    /// Leaves the block for the instruction <paramref name="distance"/> bytes from its start, <paramref name="instructions"/> having been executed. Backwards,
+    /// requests are looked at, so that every loop sees them; returns and other indirect branches see them by missing the jump cache.
+    /// </summary>
+    private void EmitEdge(int distance, int instructions)
+    {
+        int place = (int)(_rip & 0xFFF) + distance;
+        bool samePage = place is >= 0 and < 4096;
+        if (_isUser && !samePage)
+        {
+            EmitCodeAddress(HostReg.R10, distance);
+            EmitIndirect(instructions);
+            return;
+        }
+
+        EmitCount(instructions, HostReg.R10);
+        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        byte* field = _a.Jump();
+        if (asked != null)
+        {
+            _a.Bind(asked);
+            _a.Move(HostReg.Rcx, HostReg.R10);
+        }
+
+        byte* unlinked = _a.Next;
+        HostAssembler.Bind(field, unlinked);
+        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        _a.Jump(_cache.Stubs.ExitLink);
+        _cache.AddLink(_block, distance, !samePage, field, unlinked);
+    }
+
+    /// <summary>Branches away, with RCX in R10, when a request waits that may be served now.</summary>
+    private byte* EmitRequestCheck()
+    {
+        _a.Move(HostReg.R10, HostReg.Rcx);
+        _a.Load32(HostReg.Rcx, HostMemory.State(s_requests));
+        _a.Pext32(HostReg.Rcx, HostReg.Rcx, HostMemory.State(s_requestMask));
+        byte* none = _a.JumpIfRcxZero();
+        byte* asked = _a.Jump();
+        _a.BindShort(none);
+        _a.Move(HostReg.Rcx, HostReg.R10);
+        return asked;
+    }
+
+    /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
+    private void EmitIndirect(int instructions)
+    {
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        int tags = VcpuMemory.JumpOffset + (_isUser ? 2 * VcpuMemory.JumpArrayBytes : 0);
+        EmitCount(instructions, HostReg.R11);
+        _a.Pext(HostReg.R11, HostReg.R10, HostMemory.State(VcpuMemory.JumpMaskOffset));
+        _a.Store(save, HostReg.Rcx);
+        _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
+        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
+        byte* hit = _a.JumpIfRcxZero();
+        _a.Load(HostReg.Rcx, save);
+        _a.Jump(_cache.Stubs.ExitIndirect);
+        _a.BindShort(hit);
+        _a.Load(HostReg.Rcx, save);
+        if (_isUser)
+        {
+            // The stack pointer is 12 modulo 64.
+            _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rsp);
+            _a.Shlx(HostReg.R10, HostReg.R10, HostReg.Rsp);
+            _a.Store(HostMemory.State(VcpuMemory.PageBaseOffset), HostReg.R10);
+        }
+
+        _a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
+    }
+}

@@ -1,0 +1,112 @@
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Emulation;
+
+// Addresses of memory operands and the software TLB in generated code.
+internal sealed unsafe partial class BlockTranslator
+{
+    private static readonly int s_fsBase = VcpuMemory.StateOffset + NativeCpu.SegmentBaseOffset + (int)SegmentName.FS * sizeof(SegmentRegister),
+        s_gsBase = VcpuMemory.StateOffset + NativeCpu.SegmentBaseOffset + (int)SegmentName.GS * sizeof(SegmentRegister);
+
+    private static readonly HostMemory s_tlbMask = HostMemory.State(VcpuMemory.TlbMaskOffset);
+
+    /// <summary>
+    /// The linear address of a memory operand in a register: R11, or the guest's base register itself where that is all of the address. Uses R10.
+    /// </summary>
+    private HostReg EmitAddress(Op* op)
+    {
+        bool segment = op->Seg >= SegmentName.FS;
+        if (op->Has(OpFlags.RipRelative))
+        {
+            EmitCodeAddress(HostReg.R11, (int)op->Disp);
+        }
+        else if (!segment && op->AddrSize == 8 && op->Base != 0xFF && op->Index == 0xFF && op->Disp == 0 && op->Base != (int)HostReg.Rcx && !RegisterMap.InMemory(op->Base))
+        {
+            return RegisterMap.Host(op->Base);
+        }
+        else
+        {
+            EmitOffset(op, HostReg.R11);
+        }
+
+        if (segment)
+        {
+            _a.Load(HostReg.R10, HostMemory.State(op->Seg == SegmentName.FS ? s_fsBase : s_gsBase));
+            _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+        }
+
+        return HostReg.R11;
+    }
+
+    /// <summary>Base + index × scale + displacement, truncated to the address size, or (<paramref name="narrow"/>) to 32 bits. Uses R10 and R11.</summary>
+    private void EmitOffset(Op* op, HostReg to, bool narrow = false)
+    {
+        narrow |= op->AddrSize == 4;
+        HostReg b = HostReg.None, x = HostReg.None;
+        if (op->Base != 0xFF)
+        {
+            b = RegisterMap.InMemory(op->Base) ? HostReg.R11 : RegisterMap.Host(op->Base);
+            if (b == HostReg.R11)
+                _a.Load(b, RegisterMap.Slot(op->Base));
+        }
+
+        if (op->Index != 0xFF)
+        {
+            x = RegisterMap.InMemory(op->Index) ? HostReg.R10 : RegisterMap.Host(op->Index);
+            if (x == HostReg.R10)
+                _a.Load(x, RegisterMap.Slot(op->Index));
+        }
+
+        if (b == HostReg.None && x == HostReg.None)
+            _a.MoveImmediate(to, narrow ? (uint)op->Disp : (int)op->Disp);
+        else if (narrow)
+            _a.Lea32(to, new HostMemory(b, (int)op->Disp, x, op->Scale));
+        else if (x == HostReg.None && op->Disp == 0)
+            _a.Move(to, b);
+        else
+            _a.Lea(to, new HostMemory(b, (int)op->Disp, x, op->Scale));
+    }
+
+    /// <summary>A linear address <paramref name="distance"/> bytes from the start of the block.</summary>
+    private void EmitCodeAddress(HostReg to, int distance)
+    {
+        if (!_isUser)
+        {
+            _a.MoveImmediate(to, (long)_rip + distance);
+            return;
+        }
+
+        _a.Load(to, HostMemory.State(VcpuMemory.PageBaseOffset));
+        _a.Lea(to, new HostMemory(to, (int)(_rip & 0xFFF) + distance));
+    }
+
+    /// <summary>
+    /// Checks that <paramref name="size"/> bytes at <paramref name="address"/> may be accessed by the short path, else has the interpreter do the whole
+    /// instruction. Behind it R10 + <paramref name="address"/> is the host's address. Changes no flag and, but R10, no register.
+    /// </summary>
+    private void EmitCheck(HostReg address, int size, bool write)
+    {
+        int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
+        _a.Move(HostReg.R10, HostReg.Rcx);
+        _a.Pext(HostReg.Rcx, address, s_tlbMask);
+        _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.Rcx, entries + (write ? Tlb.ArrayStride : 0)));
+        // The offset in the page of the last byte, if the tag is the page's.
+        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
+        _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
+        byte* hit = _a.JumpIfRcxZero();
+        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        _a.BindShort(hit);
+        _a.Move(HostReg.Rcx, HostReg.R10);
+        _a.Pext(HostReg.R10, address, s_tlbMask);
+        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));
+    }
+
+    /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>
+    private HostMemory EmitOperand(Op* op, int size, MemoryUse use)
+    {
+        HostReg address = EmitAddress(op);
+        EmitCheck(address, size, use != MemoryUse.Read);
+        return new HostMemory(HostReg.R10, 0, address);
+    }
+}

@@ -1,0 +1,121 @@
+namespace VirtPS.Emulation;
+
+/// <summary>
+/// Turns a decoded <see cref="Block"/> into host code. One per vCPU. This file is the frame; integer instructions, memory checks, branches and vector
+/// instructions are in files of their own. An instruction for which an emitter says no is left to the interpreter (<see cref="EmitInterpreted"/>).
+/// </summary>
+internal sealed unsafe partial class BlockTranslator
+{
+    private readonly TranslationCache _cache;
+    private readonly CodeArena _arena;
+    private HostAssembler _a;
+    private Block* _block;
+
+    /// <summary>Linear address of the block; for ring 3 only its place in the page is used, since its code may be mapped at many addresses.</summary>
+    private ulong _rip;
+    private bool _isUser;
+    private int _view;
+    private int _index;
+
+    /// <summary>Where the code of each instruction begins; one more for what follows the last.</summary>
+    private readonly nint[] _starts = new nint[SoftVcpu.MaxOps + 1];
+    private readonly List<ColdPiece> _cold = [];
+
+    /// <summary>Something rarely executed, written behind the block: how it is reached and what it does.</summary>
+    private readonly record struct ColdPiece(nint Field, ColdKind Kind, int Index, int Distance);
+
+    private enum ColdKind
+    {
+        /// <summary>A TLB miss: RCX back from R10, the interpreter for instruction Index, then the next.</summary>
+        Miss,
+
+        /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
+        Branch,
+    }
+
+    public BlockTranslator(TranslationCache cache, CodeArena arena)
+    {
+        _cache = cache;
+        _arena = arena;
+    }
+
+    /// <summary>Whether blocks of a mode are translated at all.</summary>
+    public static bool Handles(uint mode) => (mode & (CodeMode.SizeMask | CodeMode.Checked)) == CodeMode.Bits64;
+
+    /// <summary>Translates a block that is at <paramref name="linear"/> now.</summary>
+    public void Translate(Block* block, ulong linear)
+    {
+        _a = _cache.Begin();
+        _block = block;
+        _rip = linear;
+        _isUser = (block->Mode & CodeMode.User) != 0;
+        _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
+        _cold.Clear();
+        for (_index = 0; _index < block->Count; _index++)
+        {
+            _starts[_index] = (nint)_a.Next;
+            Op* op = block->Ops + _index;
+            if (!TryEmit(op))
+                EmitInterpreted();
+        }
+
+        _starts[_index] = (nint)_a.Next;
+        if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
+            EmitEdge((int)block->ByteCount, _index);
+        EmitCold();
+        block->EntryLinear = linear;
+        _cache.Commit(block, _a);
+    }
+
+    private bool TryEmit(Op* op)
+    {
+        if (op->Has(OpFlags.RipRelative) && op->AddrSize != 8)
+            return false;
+        HostAssembler before = _a;
+        int cold = _cold.Count;
+        int links = _cache.NextLink;
+        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitVector(op))
+            return true;
+        if (links != _cache.NextLink)
+            throw new InvalidOperationException("An emitter gave up after it had made a link.");
+        _a = before;
+        _cold.RemoveRange(cold, _cold.Count - cold);
+        return false;
+    }
+
+    /// <summary>The present instruction by the interpreter; execution goes on behind it.</summary>
+    private void EmitInterpreted()
+    {
+        _a.MoveImmediate(HostReg.R11, SiteOf(_index));
+        _a.Call(_cache.Stubs.Interpret);
+        // The interpreter never comes back to the code behind an instruction that ends its block.
+        if (_block->Ops[_index].Has(OpFlags.EndsBlock))
+        {
+            _a.Byte(0x0F);
+            _a.Byte(0x0B);
+        }
+    }
+
+    /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block.</summary>
+    private uint SiteOf(int index) => (uint)(_arena.IndexOf(_block->Ops + index) << 6 | index);
+
+    private void EmitCold()
+    {
+        // Pieces may add others (none does today), hence no foreach.
+        for (int i = 0; i < _cold.Count; i++)
+        {
+            ColdPiece piece = _cold[i];
+            _a.Bind((byte*)piece.Field);
+            if (piece.Kind == ColdKind.Branch)
+            {
+                EmitEdge(piece.Distance, piece.Index);
+                continue;
+            }
+
+            _a.Move(HostReg.Rcx, HostReg.R10);
+            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
+            _a.Call(_cache.Stubs.Interpret);
+            _a.Jump((byte*)_starts[piece.Index + 1]);
+        }
+    }
+}

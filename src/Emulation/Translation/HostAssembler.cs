@@ -1,0 +1,286 @@
+namespace VirtPS.Emulation;
+
+/// <summary>General registers of the host by encoding.</summary>
+internal enum HostReg : byte
+{
+    Rax, Rcx, Rdx, Rbx, Rsp, Rbp, Rsi, Rdi, R8, R9, R10, R11, R12, R13, R14, R15,
+    None = 0xFF,
+}
+
+/// <summary>A memory operand of host code: base + index &lt;&lt; scale + displacement. The index is never RSP.</summary>
+internal readonly record struct HostMemory(HostReg Base, int Displacement, HostReg Index = HostReg.None, int Scale = 0)
+{
+    /// <summary>A field at a fixed distance from the vCPU's memory (see <see cref="VcpuMemory"/>).</summary>
+    public static HostMemory State(int offsetFromStackPointer) => new(HostReg.Rsp, offsetFromStackPointer);
+
+    /// <summary>An element of an array of eight-byte fields in the vCPU's memory.</summary>
+    public static HostMemory Array(HostReg index, int offsetFromStackPointer) => new(HostReg.Rsp, offsetFromStackPointer, index, 3);
+}
+
+/// <summary>Opcode maps and mandatory prefixes; added to an opcode byte they name an instruction (SDM Vol. 2A §2.3.6).</summary>
+internal static class HostOp
+{
+    public const int Map0F = 0x100, Map0F38 = 0x200, Map0F3A = 0x300, MapMask = 0x300;
+    public const int P66 = 0x1000, PF3 = 0x2000, PF2 = 0x3000, PrefixMask = 0x3000;
+}
+
+/// <summary>
+/// Writes x64 machine code into memory. Knows encodings, not meanings; branches go to addresses in the same memory. The caller leaves room: <see cref="Room"/>.
+/// </summary>
+internal unsafe struct HostAssembler
+{
+    private readonly byte* _end;
+
+    /// <summary>Where the next byte goes.</summary>
+    public byte* Next;
+
+    public HostAssembler(byte* start, int size)
+    {
+        Next = start;
+        _end = start + size;
+    }
+
+    public readonly long Room => _end - Next;
+
+    public void Byte(int value) => *Next++ = (byte)value;
+
+    public void Int32(int value)
+    {
+        *(int*)Next = value;
+        Next += 4;
+    }
+
+    public void Int64(long value)
+    {
+        *(long*)Next = value;
+        Next += 8;
+    }
+
+    /// <summary>An instruction with register operands. <paramref name="rex"/> asks for a REX prefix even when no bit of it is set (SPL, BPL, SIL, DIL).</summary>
+    public void Op(int op, int reg, HostReg rm, bool w = false, bool rex = false)
+    {
+        Head(op, (w ? 8 : 0) | (reg & 8) >> 1 | ((int)rm & 8) >> 3, rex);
+        Byte(0xC0 | (reg & 7) << 3 | (int)rm & 7);
+    }
+
+    /// <summary>An instruction with a memory operand.</summary>
+    public void Op(int op, int reg, in HostMemory m, bool w = false, bool rex = false)
+    {
+        Head(op, (w ? 8 : 0) | (reg & 8) >> 1 | MemoryBits(m), rex);
+        Memory(reg, m);
+    }
+
+    /// <summary>A VEX-encoded instruction of 128 bits or none; <paramref name="vvvv"/> 0 where it has no such operand.</summary>
+    public void Vex(int op, int reg, int vvvv, HostReg rm, bool w = false, bool l = false)
+    {
+        VexHead(op, reg, vvvv, ((int)rm & 8) >> 3, w, l);
+        Byte(0xC0 | (reg & 7) << 3 | (int)rm & 7);
+    }
+
+    public void Vex(int op, int reg, int vvvv, in HostMemory m, bool w = false, bool l = false)
+    {
+        VexHead(op, reg, vvvv, MemoryBits(m), w, l);
+        Memory(reg, m);
+    }
+
+    private void Head(int op, int rexBits, bool rex)
+    {
+        switch (op & HostOp.PrefixMask)
+        {
+            case HostOp.P66: Byte(0x66); break;
+            case HostOp.PF3: Byte(0xF3); break;
+            case HostOp.PF2: Byte(0xF2); break;
+        }
+
+        if (rexBits != 0 || rex)
+            Byte(0x40 | rexBits);
+        switch (op & HostOp.MapMask)
+        {
+            case HostOp.Map0F: Byte(0x0F); break;
+            case HostOp.Map0F38: Byte(0x0F); Byte(0x38); break;
+            case HostOp.Map0F3A: Byte(0x0F); Byte(0x3A); break;
+        }
+
+        Byte(op);
+    }
+
+    // Always the three-byte form: W or a map other than 0F is nearly always needed here.
+    private void VexHead(int op, int reg, int vvvv, int xb, bool w, bool l)
+    {
+        Byte(0xC4);
+        Byte(((reg & 8) << 4 | xb << 5 & 0x60) ^ 0xE0 | (op & HostOp.MapMask) >> 8);
+        int prefix = (op & HostOp.PrefixMask) switch { HostOp.P66 => 1, HostOp.PF3 => 2, HostOp.PF2 => 3, _ => 0 };
+        Byte((w ? 0x80 : 0) | (~vvvv & 15) << 3 | (l ? 4 : 0) | prefix);
+        Byte(op);
+    }
+
+    private static int MemoryBits(in HostMemory m) =>
+        (m.Index == HostReg.None ? 0 : ((int)m.Index & 8) >> 2) | (m.Base == HostReg.None ? 0 : ((int)m.Base & 8) >> 3);
+
+    private void Memory(int reg, in HostMemory m)
+    {
+        int r = (reg & 7) << 3;
+        if (m.Base == HostReg.None)
+        {
+            // SIB without a base: 32-bit displacement.
+            Byte(r | 4);
+            Byte(m.Scale << 6 | (m.Index == HostReg.None ? 4 : (int)m.Index & 7) << 3 | 5);
+            Int32(m.Displacement);
+            return;
+        }
+
+        int b = (int)m.Base & 7;
+        bool sib = m.Index != HostReg.None || b == 4;
+        // A base of RBP or R13 always has a displacement.
+        int mod = m.Displacement == 0 && b != 5 ? 0 : m.Displacement == (sbyte)m.Displacement ? 0x40 : 0x80;
+        Byte(mod | r | (sib ? 4 : b));
+        if (sib)
+            Byte(m.Scale << 6 | (m.Index == HostReg.None ? 4 : (int)m.Index & 7) << 3 | b);
+        if (mod == 0x40)
+            Byte(m.Displacement);
+        else if (mod == 0x80)
+            Int32(m.Displacement);
+    }
+
+    // What the translator's own sequences are made of. None of these changes flags unless said.
+
+    public void Move(HostReg to, HostReg from) => Op(0x8B, (int)to, from, w: true);
+
+    public void Load(HostReg to, in HostMemory m) => Op(0x8B, (int)to, m, w: true);
+
+    /// <summary>Loads 32 bits, zero-extended.</summary>
+    public void Load32(HostReg to, in HostMemory m) => Op(0x8B, (int)to, m);
+
+    public void Store(in HostMemory m, HostReg from) => Op(0x89, (int)from, m, w: true);
+
+    public void Store32(in HostMemory m, HostReg from) => Op(0x89, (int)from, m);
+
+    public void StoreImmediate(in HostMemory m, int value)
+    {
+        Op(0xC7, 0, m, w: true);
+        Int32(value);
+    }
+
+    public void StoreImmediate32(in HostMemory m, int value)
+    {
+        Op(0xC7, 0, m);
+        Int32(value);
+    }
+
+    public void Lea(HostReg to, in HostMemory m) => Op(0x8D, (int)to, m, w: true);
+
+    public void Lea32(HostReg to, in HostMemory m) => Op(0x8D, (int)to, m);
+
+    /// <summary>The shortest encoding of a constant.</summary>
+    public void MoveImmediate(HostReg to, long value)
+    {
+        if (value == (uint)value)
+        {
+            if ((int)to >= 8)
+                Byte(0x41);
+            Byte(0xB8 | (int)to & 7);
+            Int32((int)value);
+        }
+        else if (value == (int)value)
+        {
+            Op(0xC7, 0, to, w: true);
+            Int32((int)value);
+        }
+        else
+        {
+            Byte(0x48 | (int)to >> 3);
+            Byte(0xB8 | (int)to & 7);
+            Int64(value);
+        }
+    }
+
+    public void Pext(HostReg to, HostReg value, in HostMemory mask) => Vex(0xF5 | HostOp.Map0F38 | HostOp.PF3, (int)to, (int)value, mask, w: true);
+
+    public void Pext32(HostReg to, HostReg value, in HostMemory mask) => Vex(0xF5 | HostOp.Map0F38 | HostOp.PF3, (int)to, (int)value, mask);
+
+    public void Shrx(HostReg to, HostReg value, HostReg count) => Vex(0xF7 | HostOp.Map0F38 | HostOp.PF2, (int)to, (int)count, value, w: true);
+
+    public void Shlx(HostReg to, HostReg value, HostReg count) => Vex(0xF7 | HostOp.Map0F38 | HostOp.P66, (int)to, (int)count, value, w: true);
+
+    public void Rorx(HostReg to, HostReg value, int count)
+    {
+        Vex(0xF0 | HostOp.Map0F3A | HostOp.PF2, (int)to, 0, value, w: true);
+        Byte(count);
+    }
+
+    public void Push(HostReg r)
+    {
+        if ((int)r >= 8)
+            Byte(0x41);
+        Byte(0x50 | (int)r & 7);
+    }
+
+    public void Pop(HostReg r)
+    {
+        if ((int)r >= 8)
+            Byte(0x41);
+        Byte(0x58 | (int)r & 7);
+    }
+
+    public void Return() => Byte(0xC3);
+
+    // Branches. Those that return an address leave a 32-bit field there for Bind.
+
+    public void Jump(byte* target)
+    {
+        Byte(0xE9);
+        Int32((int)(target - Next - 4));
+    }
+
+    public byte* Jump()
+    {
+        Byte(0xE9);
+        Int32(0);
+        return Next - 4;
+    }
+
+    public void Call(byte* target)
+    {
+        Byte(0xE8);
+        Int32((int)(target - Next - 4));
+    }
+
+    public byte* JumpIf(int condition)
+    {
+        Byte(0x0F);
+        Byte(0x80 | condition);
+        Int32(0);
+        return Next - 4;
+    }
+
+    public void JumpMemory(in HostMemory m) => Op(0xFF, 4, m);
+
+    public void CallMemory(in HostMemory m) => Op(0xFF, 2, m);
+
+    /// <summary>JRCXZ with an 8-bit displacement for <see cref="BindShort"/>.</summary>
+    public byte* JumpIfRcxZero()
+    {
+        Byte(0xE3);
+        Byte(0);
+        return Next - 1;
+    }
+
+    public byte* JumpShort()
+    {
+        Byte(0xEB);
+        Byte(0);
+        return Next - 1;
+    }
+
+    public readonly void BindShort(byte* field)
+    {
+        long distance = Next - field - 1;
+        if (distance != (sbyte)distance)
+            throw new InvalidOperationException($"A short branch spans {distance} bytes.");
+        *field = (byte)distance;
+    }
+
+    public readonly void Bind(byte* field) => Bind(field, Next);
+
+    public static void Bind(byte* field, byte* target) => *(int*)field = (int)(target - field - 4);
+}

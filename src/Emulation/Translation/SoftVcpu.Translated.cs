@@ -1,0 +1,347 @@
+using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
+using System.Runtime.InteropServices;
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Emulation;
+
+// The vCPU's side of generated code: getting in and out of it, and what it asks for.
+public sealed unsafe partial class SoftVcpu
+{
+    private const ulong JumpMask = VcpuMemory.JumpEntries - 1;
+
+    /// <summary>Heat of a block that the interpreter keeps.</summary>
+    private const int NeverHot = int.MaxValue;
+    private const int MaxStalePages = 64;
+
+    private TranslationCache? _cache;
+    private BlockTranslator? _translator;
+    private GCHandle _self;
+    private ExceptionDispatchInfo? _escaped;
+
+    /// <summary>Pages whose code changed; under the partition's CodeLock. More than there is room for: all are looked at.</summary>
+    private readonly ulong[] _stalePages = new ulong[MaxStalePages];
+    private int _stalePageCount;
+    private bool _userJumpsUsed, _supervisorJumpsUsed;
+
+    private int HeatOf(uint mode) => _cache is not null && BlockTranslator.Handles(mode) ? Partition.Engine.HotAfter : NeverHot;
+
+    private void InitializeTranslation()
+    {
+        *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
+        if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
+            return;
+        _cache = new TranslationCache(Partition.Engine.CodeCacheSize);
+        _translator = new BlockTranslator(_cache, _arena!);
+        _self = GCHandle.Alloc(this, GCHandleType.Normal);
+        N->Self = GCHandle.ToIntPtr(_self);
+        N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
+        ClearJumps(user: true);
+        ClearJumps(user: false);
+    }
+
+    private void FreeTranslation()
+    {
+        _cache?.Dispose();
+        if (_self.IsAllocated)
+            _self.Free();
+    }
+
+    private bool TranslationsAreFull => _cache is not null && _cache.IsFull;
+
+    /// <summary>All blocks are gone.</summary>
+    private void ForgetTranslations()
+    {
+        if (_cache is null)
+            return;
+        _cache.Clear();
+        ClearJumps(user: true);
+        ClearJumps(user: false);
+    }
+
+    /// <summary>
+    /// Executes from S->Rip on: blocks that have been executed often in generated code, others in the interpreter.
+    /// </summary>
+    private Executed ExecuteTranslated()
+    {
+        NativeCpu* n = N;
+        int pendingLink = 0;
+        for (;;)
+        {
+            if (*_memory.Hot(VcpuMemory.JumpMaskOffset) != JumpMask)
+            {
+                *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
+                Interlocked.MemoryBarrier();
+            }
+
+            if ((Volatile.Read(ref S->Requests) & n->RequestMask) != 0)
+                return Executed.Left;
+            Block* block = FindBlock((S->Rip + n->CodeBase) & n->LinearMask);
+            if (block == null)
+                return n->Leave != 0 ? Executed.Left : Executed.Fault;
+            if (!HasCode(block))
+            {
+                pendingLink = 0;
+                Executed e = Execute();
+                if (e != Executed.Hot)
+                    return e;
+                block = FindBlock((S->Rip + n->CodeBase) & n->LinearMask);
+                if (block == null)
+                    return n->Leave != 0 ? Executed.Left : Executed.Fault;
+                if (!MakeCode(block))
+                {
+                    if (_cache!.IsFull)
+                        return Executed.Left;
+                    continue;
+                }
+            }
+
+            if (pendingLink != 0)
+                ConnectLink(pendingLink, block);
+            pendingLink = 0;
+            switch (EnterCode(block))
+            {
+                case TranslatedExit.Link:
+                    pendingLink = (int)n->ExitSite;
+                    S->Rip = TargetOf(pendingLink);
+                    break;
+                case TranslatedExit.Indirect:
+                    FillJump(S->Rip);
+                    break;
+                case TranslatedExit.Continue:
+                    break;
+                case TranslatedExit.Leave:
+                    return Executed.Left;
+                case TranslatedExit.Fault:
+                    return Executed.Fault;
+                default:
+                    ExceptionDispatchInfo escaped = _escaped!;
+                    _escaped = null;
+                    escaped.Throw();
+                    break;
+            }
+        }
+    }
+
+    /// <summary>Whether a block may be entered here: a supervisor's only at the address that it was translated for.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static bool HasCode(Block* block) =>
+        block->Translation != 0 && ((block->Mode & CodeMode.User) != 0 || block->EntryLinear == block->Linear);
+
+    /// <summary>Translates a hot block. False: it is to be interpreted, or the cache is full.</summary>
+    private bool MakeCode(Block* block)
+    {
+        if (HasCode(block))
+            return true;
+        if (block->CrossesPage || block->Linear == NoLinear || !BlockTranslator.Handles(block->Mode))
+        {
+            block->Heat = NeverHot;
+            return false;
+        }
+
+        if (_cache!.IsFull)
+        {
+            block->Heat = 0;
+            return false;
+        }
+
+        if (block->Translation != 0)
+        {
+            // The same code at another address: there may be thousands, so the next one has to wait longer.
+            _cache.Abandon(block);
+            ClearJumps(user: false);
+        }
+
+        _translator!.Translate(block, block->Linear);
+        block->Heat = 0;
+        return true;
+    }
+
+    private TranslatedExit EnterCode(Block* block)
+    {
+        NativeCpu* n = N;
+        *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
+        *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
+        *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
+        var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
+        var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
+        S->InstructionsRetired += *_memory.Hot(VcpuMemory.RetiredOffset);
+        if (exit is TranslatedExit.Link or TranslatedExit.Indirect)
+            n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
+        return exit;
+    }
+
+    /// <summary>Linear address of the start of the block that generated code is in.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private ulong StartOf(Block* block) =>
+        (block->Mode & CodeMode.User) != 0 ? *_memory.Hot(VcpuMemory.PageBaseOffset) | block->Gpa & 0xFFF : block->EntryLinear;
+
+    private ulong TargetOf(int link)
+    {
+        ref Link l = ref _cache!.LinkAt(link);
+        return StartOf(l.From) + (ulong)(long)l.Distance;
+    }
+
+    private void ConnectLink(int link, Block* target)
+    {
+        ref Link l = ref _cache!.LinkAt(link);
+        // What left may have been dropped or moved on meanwhile.
+        if (l.From->Generation != *l.From->GenerationNow || l.From->Mode != target->Mode)
+            return;
+        if (l.CrossesPage && (target->Linear != l.From->EntryLinear + (ulong)(long)l.Distance || !IsGlobalCode(target->Linear) || !IsGlobalCode(l.From->EntryLinear)))
+            return;
+        _cache.Connect(link, target->Translation);
+    }
+
+    private bool IsGlobalCode(ulong linear)
+    {
+        TlbEntry* e = Tlb.Entry(_views[ViewCodeSupervisor].Entries, linear);
+        return e->ReadTag == Tlb.TagOf(linear) && (e->Gpa & TlbEntry.Global) != 0;
+    }
+
+    // The jump caches: linear target → host code.
+
+    private ulong* Jumps(bool user) => (ulong*)(_memory.StackPointer + VcpuMemory.JumpOffset + (user ? 2 * VcpuMemory.JumpArrayBytes : 0));
+
+    private void FillJump(ulong target)
+    {
+        uint mode = N->Mode;
+        if (!BlockTranslator.Handles(mode))
+            return;
+        ulong index = target & JumpMask;
+        // Entry 0 stays empty: all branches are sent there when somebody asks for attention.
+        if (index == 0)
+            return;
+        Block* b = FindBlock(target);
+        if (b == null || !HasCode(b))
+            return;
+        bool user = (mode & CodeMode.User) != 0;
+        ulong* tags = Jumps(user);
+        tags[index] = 0 - target;
+        tags[index + VcpuMemory.JumpArrayBytes / 8] = (ulong)_cache!.Executable(b->Translation);
+        if (user)
+            _userJumpsUsed = true;
+        else
+            _supervisorJumpsUsed = true;
+    }
+
+    private void ClearJumps(bool user)
+    {
+        if (user)
+            _userJumpsUsed = false;
+        else
+            _supervisorJumpsUsed = false;
+        ulong* tags = Jumps(user);
+        ulong* hosts = tags + VcpuMemory.JumpArrayBytes / 8;
+        ulong miss = (ulong)(_cache!.Stubs.ExitIndirect + _cache.Shift);
+        // A tag matches minus itself: an address with another index, or one that is not canonical and whose low bits are zero.
+        for (ulong i = 0; i < VcpuMemory.JumpEntries; i++)
+        {
+            tags[i] = i == 0 ? 1ul << 63 : 0 - (i ^ VcpuMemory.JumpEntries / 2);
+            hosts[i] = miss;
+        }
+    }
+
+    /// <summary>Mappings of code may have changed.</summary>
+    private void TranslationsUnmapped(bool global)
+    {
+        if (_cache is null)
+            return;
+        if (_userJumpsUsed)
+            ClearJumps(user: true);
+        if (_supervisorJumpsUsed)
+            ClearJumps(user: false);
+        if (global)
+            _cache.DisconnectPages();
+    }
+
+    private void TranslationsUnmapped(ulong linear)
+    {
+        _ = linear;
+        TranslationsUnmapped(global: true);
+    }
+
+    // Code that changed.
+
+    /// <summary>Any thread, under the partition's CodeLock: blocks of a page are not good any more.</summary>
+    internal void NoteStaleCode(ulong gpa)
+    {
+        if (_cache is null)
+            return;
+        if (_stalePageCount < MaxStalePages)
+            _stalePages[_stalePageCount] = gpa;
+        _stalePageCount++;
+        Interlocked.Or(ref S->Requests, RequestStaleCode);
+        Kick();
+    }
+
+    private void DropStaleTranslations()
+    {
+        lock (Partition.CodeLock)
+        {
+            Interlocked.And(ref S->Requests, ~RequestStaleCode);
+            if (_cache is not null)
+            {
+                if (_stalePageCount > MaxStalePages)
+                    _cache.DropAllStale();
+                for (int i = 0; i < Math.Min(_stalePageCount, MaxStalePages); i++)
+                    _cache.DropStale(_stalePages[i]);
+            }
+
+            _stalePageCount = 0;
+        }
+
+        if (_cache is null)
+            return;
+        ClearJumps(user: true);
+        ClearJumps(user: false);
+    }
+
+    // One instruction for generated code.
+
+    [UnmanagedCallersOnly]
+    private static int InterpretForGeneratedCode(NativeCpu* n, uint site)
+    {
+        var cpu = Unsafe.As<SoftVcpu>(GCHandle.FromIntPtr(n->Self).Target!);
+        try
+        {
+            return (int)cpu.InterpretSite(site);
+        }
+        catch (Exception e)
+        {
+            // It cannot pass generated code; thrown again on the other side.
+            cpu._escaped = ExceptionDispatchInfo.Capture(e);
+            return (int)TranslatedExit.Exception;
+        }
+    }
+
+    private TranslatedExit InterpretSite(uint site)
+    {
+        NativeCpu* n = N;
+        uint index = site & 63;
+        Op* op = _arena!.OpAt((int)(site >> 6));
+        var block = (Block*)(op - index) - 1;
+        ulong rip = StartOf(block) + op->Offset;
+        S->Rip = rip;
+        n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
+        ulong* retired = _memory.Hot(VcpuMemory.RetiredOffset);
+        if (!op->Slow(this, op))
+        {
+            *retired += index;
+            return TranslatedExit.Fault;
+        }
+
+        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->Generation == *block->GenerationNow)
+        {
+            *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
+            return TranslatedExit.None;
+        }
+
+        *retired += index + 1;
+        if (n->RipSet == 0)
+            S->Rip = rip + op->Length;
+        n->RipSet = 0;
+        return n->Leave != 0 ? TranslatedExit.Leave : TranslatedExit.Continue;
+    }
+}

@@ -1,0 +1,166 @@
+using System.Runtime.CompilerServices;
+
+namespace VirtPS.Emulation;
+
+/// <summary>Why generated code came back.</summary>
+internal enum TranslatedExit
+{
+    None,
+
+    /// <summary>A direct branch that is not linked; <see cref="NativeCpu.ExitSite"/> is its index. RIP is not set.</summary>
+    Link,
+
+    /// <summary>An indirect branch whose target is not in the jump cache; RIP is the target.</summary>
+    Indirect,
+
+    /// <summary>An interpreted instruction branched or changed the code behind it; RIP is where to go on. The status flags are in their lazy form.</summary>
+    Continue,
+
+    /// <summary>The same, and the outer loop must look at something first.</summary>
+    Leave,
+
+    /// <summary>A guest fault is recorded; RIP is at the instruction.</summary>
+    Fault,
+
+    /// <summary>The interpreter threw; the exception is kept.</summary>
+    Exception,
+}
+
+/// <summary>
+/// The common pieces of generated code: in and out, and the call of the interpreter for one instruction. Written once at the start of each code cache.
+/// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
+/// </summary>
+internal sealed unsafe class Stubs
+{
+    private static readonly int s_hostStack = OffsetOf(n => (byte*)&n->HostStack), s_resume = OffsetOf(n => (byte*)&n->Resume),
+        s_exitSite = OffsetOf(n => (byte*)&n->ExitSite),
+        s_helper = OffsetOf(n => (byte*)&n->InterpretHelper), s_rip = OffsetOf(n => (byte*)&n->State.Rip);
+
+    /// <summary>Registers that the host's calling convention keeps (System V ABI §3.2.1).</summary>
+    private static readonly HostReg[] s_preserved = [HostReg.Rbx, HostReg.Rbp, HostReg.R12, HostReg.R13, HostReg.R14, HostReg.R15];
+
+    /// <summary>From managed code: (stack pointer, code) → exit code.</summary>
+    public byte* Enter { get; private set; }
+
+    /// <summary>Called with the site in R11D; comes back when the instruction is done and the next one is to be executed.</summary>
+    public byte* Interpret { get; private set; }
+
+    /// <summary>Jumped to with the branch's index in R11D.</summary>
+    public byte* ExitLink { get; private set; }
+
+    /// <summary>Jumped to with the target in R10.</summary>
+    public byte* ExitIndirect { get; private set; }
+
+    private byte* _leave;
+
+    public void Emit(ref HostAssembler a)
+    {
+        EmitEnter(ref a);
+        EmitLeave(ref a);
+        ExitLink = a.Next;
+        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
+        EmitExit(ref a, TranslatedExit.Link);
+        ExitIndirect = a.Next;
+        a.Store(HostMemory.State(s_rip), HostReg.R10);
+        EmitExit(ref a, TranslatedExit.Indirect);
+        EmitInterpret(ref a);
+    }
+
+    private void EmitEnter(ref HostAssembler a)
+    {
+        Enter = a.Next;
+        foreach (HostReg r in s_preserved)
+            a.Push(r);
+        // The helper is called from this stack: its pointer must be a multiple of 16 there.
+        a.Lea(HostReg.Rsp, HostMemory.State(-8));
+        a.Store(new HostMemory(HostReg.Rdi, s_hostStack), HostReg.Rsp);
+        a.Move(HostReg.Rsp, HostReg.Rdi);
+        a.Store(HostMemory.State(s_resume), HostReg.Rsi);
+        EmitReload(ref a);
+        a.JumpMemory(HostMemory.State(s_resume));
+    }
+
+    private void EmitLeave(ref HostAssembler a)
+    {
+        _leave = a.Next;
+        a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
+        a.Lea(HostReg.Rsp, HostMemory.State(8));
+        for (int i = s_preserved.Length - 1; i >= 0; i--)
+            a.Pop(s_preserved[i]);
+        a.Return();
+    }
+
+    private void EmitExit(ref HostAssembler a, TranslatedExit code)
+    {
+        EmitSpill(ref a);
+        a.MoveImmediate(HostReg.Rax, (int)code);
+        a.Jump(_leave);
+    }
+
+    private void EmitInterpret(ref HostAssembler a)
+    {
+        Interpret = a.Next;
+        // POP to memory addresses with the stack pointer after the pop.
+        a.Op(0x8F, 0, HostMemory.State(s_resume));
+        EmitSpill(ref a);
+        a.Lea(HostReg.Rdi, HostMemory.State(VcpuMemory.StateOffset));
+        a.Op(0x8B, (int)HostReg.Rsi, HostReg.R11);
+        a.Move(HostReg.Rbx, HostReg.Rsp);
+        a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
+        a.CallMemory(new HostMemory(HostReg.Rbx, s_helper));
+        a.Move(HostReg.Rsp, HostReg.Rbx);
+        a.Op(0x85, (int)HostReg.Rax, HostReg.Rax);
+        HostAssembler.Bind(a.JumpIf(5), _leave);
+        EmitReload(ref a);
+        // A return, so that the processor's return prediction of the call stays right.
+        a.Op(0xFF, 6, HostMemory.State(s_resume));
+        a.Return();
+    }
+
+    /// <summary>Guest registers and status flags to memory. Destroys RAX and the flags.</summary>
+    private static void EmitSpill(ref HostAssembler a)
+    {
+        a.Store(RegisterMap.Slot(0), HostReg.Rax);
+        // AH = SF ZF AF PF CF, AL = OF.
+        a.Byte(0x9F);
+        a.Op(0x90 | HostOp.Map0F, 0, HostReg.Rax);
+        a.Store32(HostMemory.State(VcpuMemory.FlagsOffset), HostReg.Rax);
+        for (int guest = 1; guest < 16; guest++)
+        {
+            if (!RegisterMap.InMemory(guest))
+                a.Store(RegisterMap.Slot(guest), RegisterMap.Host(guest));
+        }
+    }
+
+    private static void EmitReload(ref HostAssembler a)
+    {
+        for (int guest = 1; guest < 16; guest++)
+        {
+            if (!RegisterMap.InMemory(guest))
+                a.Load(RegisterMap.Host(guest), RegisterMap.Slot(guest));
+        }
+
+        a.Load32(HostReg.Rax, HostMemory.State(VcpuMemory.FlagsOffset));
+        // AL + 7Fh overflows exactly when AL is 1.
+        a.Byte(0x04);
+        a.Byte(0x7F);
+        a.Byte(0x9E);
+        a.Load(HostReg.Rax, RegisterMap.Slot(0));
+    }
+
+    /// <summary>Status flags as <see cref="EmitSpill"/> leaves them.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong UnpackFlags(ulong word) => (word >> 8 & 0xD5) | (word & 1) << 11;
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static ulong PackFlags(ulong flags) => (flags & 0xD5) << 8 | (flags >> 11 & 1);
+
+    internal delegate byte* FieldOf(NativeCpu* n);
+
+    /// <summary>Distance of a field from the stack pointer.</summary>
+    internal static int OffsetOf(FieldOf field)
+    {
+        NativeCpu n;
+        return VcpuMemory.StateOffset + (int)(field(&n) - (byte*)&n);
+    }
+}
