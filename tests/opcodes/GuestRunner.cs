@@ -22,10 +22,10 @@ internal sealed unsafe class GuestRunner : IDisposable
     private readonly ulong _root;
     private ulong _nextTable = TableArea;
 
-    public GuestRunner(Layout layout, EngineOptions engine)
+    public GuestRunner(Layout layout, EngineOptions? engine = null)
     {
         _layout = layout;
-        _backend = new SoftBackend(engine);
+        _backend = new SoftBackend(engine ?? new EngineOptions());
         _partition = _backend.CreatePartition(new PartitionOptions
         {
             VcpuCount = 1,

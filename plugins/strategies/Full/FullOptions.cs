@@ -40,8 +40,7 @@ internal sealed record FullOptions(CpuLevel Cpu, bool Translate)
 
         if (tier == "translator" && !EngineOptions.CanTranslate)
             throw Invalid("The translator needs an x64 Linux host with BMI2.", "Use tier=auto, which takes the interpreter here.", tier);
-        // The translator is chosen by name until it has proven itself on whole guests.
-        return new FullOptions(level, tier == "translator");
+        return new FullOptions(level, tier != "interpreter" && EngineOptions.CanTranslate);
     }
 
     private static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);
