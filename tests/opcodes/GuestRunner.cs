@@ -25,7 +25,7 @@ internal sealed unsafe class GuestRunner : IDisposable
     public GuestRunner(Layout layout, EngineOptions? engine = null)
     {
         _layout = layout;
-        _backend = new SoftBackend(engine ?? new EngineOptions());
+        _backend = new SoftBackend(engine ?? new EngineOptions { Translate = Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") == "translator", HotAfter = 0 });
         _partition = _backend.CreatePartition(new PartitionOptions
         {
             VcpuCount = 1,
