@@ -145,6 +145,25 @@ internal sealed unsafe class Tlb : IDisposable
         }
     }
 
+    /// <summary>Forgets that one guest-physical page may be written, under whatever linear address: the next write walks the tables.</summary>
+    public void RevokeWrites(ulong gpa)
+    {
+        RevokeWrites(_local, _localCount, gpa);
+        RevokeWrites(_global, _globalCount, gpa);
+    }
+
+    private void RevokeWrites(ushort* list, int count, ulong gpa)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            TlbEntry* e = Entries + list[i];
+            if ((e->Gpa & ~0xFFFul) != gpa)
+                continue;
+            e->WriteTag = TlbEntry.NoTag;
+            e->Gpa &= ~TlbEntry.MayWrite;
+        }
+    }
+
     public void FlushPage(ulong linear)
     {
         if (Entry(Entries, linear)->ReadTag == TagOf(linear))

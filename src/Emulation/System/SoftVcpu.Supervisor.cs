@@ -119,8 +119,17 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
             Partition.WaitingForWriters++;
         }
 
-        if (writers != 0)
-            TakeWriteTags(gpa & ~0xFFFul, writers);
+        if ((writers & WriterBit) != 0)
+        {
+            for (int i = 0; i < ViewCodeUser; i++)
+                _views[i].RevokeWrites(gpa & ~0xFFFul);
+        }
+
+        ulong others = 0;
+        foreach (SoftVcpu v in Partition.Vcpus)
+            others |= v != this && (writers & v.WriterBit) != 0 ? 1ul << v.Index : 0;
+        if (others != 0)
+            FlushOthers(others);
         lock (Partition.CodeLock)
             Partition.WaitingForWriters--;
     }
