@@ -15,6 +15,7 @@ internal sealed unsafe class FrameTable : IDisposable
     private readonly Frame* _frames;
     private readonly MemorySlot _ram;
     private readonly XenArea _area;
+    private readonly Stack<ulong> _released = new();
 
     public FrameTable(MemorySlot ram, XenArea area)
     {
@@ -34,6 +35,7 @@ internal sealed unsafe class FrameTable : IDisposable
     /// <summary>At start of day: all RAM is the guest's, nothing is used.</summary>
     public void Reset()
     {
+        _released.Clear();
         NativeMemory.Clear(_frames, (nuint)Count * (nuint)sizeof(Frame));
         for (ulong i = 0; i < Count; i++)
             _frames[i].Owned = true;
@@ -62,6 +64,32 @@ internal sealed unsafe class FrameTable : IDisposable
     {
         mfn = index < RamFrames ? index : index - RamFrames + _area.FirstFrame;
         return _frames + index;
+    }
+
+    /// <summary>Frames of RAM that the guest has now.</summary>
+    public ulong OwnedFrames => RamFrames - (ulong)_released.Count;
+
+    /// <summary>The guest gives a frame back that nothing uses. The caller drops translations before it gives frames out again.</summary>
+    public bool TryRelease(ulong mfn)
+    {
+        Frame* f = Find(mfn);
+        if (f == null || !IsRam(mfn) || f->TypeCount != 0 || f->ReadCount != 0)
+            return false;
+        f->Owned = false;
+        f->Type = FrameType.None;
+        _released.Push(mfn);
+        return true;
+    }
+
+    /// <summary>A frame that was given back, zeroed.</summary>
+    public bool TryAllocate(GuestMemory memory, out ulong mfn)
+    {
+        if (!_released.TryPop(out mfn))
+            return false;
+        NoteWrite(memory, mfn);
+        new Span<byte>(Pointer(mfn), 4096).Clear();
+        _frames[mfn].Owned = true;
+        return true;
     }
 
     public bool IsRam(ulong mfn) => mfn < RamFrames;
