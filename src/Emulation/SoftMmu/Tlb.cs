@@ -156,10 +156,10 @@ internal sealed unsafe class Tlb : IDisposable
     {
         for (int i = 0; i < count; i++)
         {
-            TlbEntry* e = Entries + list[i];
+            TlbEntry* e = At(list[i]);
             if ((e->Gpa & ~0xFFFul) != gpa)
                 continue;
-            e->WriteTag = TlbEntry.NoTag;
+            e->WriteTag = NoTag(list[i]);
             e->Gpa &= ~TlbEntry.MayWrite;
         }
     }
