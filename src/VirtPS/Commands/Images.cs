@@ -103,6 +103,10 @@ public sealed class NewVirtInitrd : VirtCmdlet
     [Parameter]
     public string? Busybox { get; set; }
 
+    /// <summary>Kernel modules that the busybox's init loads first, in this order.</summary>
+    [Parameter]
+    public string[] Module { get; set; } = [];
+
     /// <summary>A folder whose content goes into the disk.</summary>
     [Parameter]
     public string? SourcePath { get; set; }
@@ -122,6 +126,8 @@ public sealed class NewVirtInitrd : VirtCmdlet
         string target = FullPath(Path);
         if (Busybox is null && SourcePath is null && Init is null)
             throw new VirtException(Client.ErrorIds.ConfigurationInvalid, "Nothing was given to put into the disk.", "Give -Busybox, -SourcePath or -Init.", Path);
+        if (Module.Length > 0 && Busybox is null)
+            throw new VirtException(Client.ErrorIds.ConfigurationInvalid, "Modules were given, but nothing that would load them.", "Add -Busybox, whose init script does.", Path);
         if (File.Exists(target) && !Force)
             throw new VirtException("FileExists", $"'{target}' exists already.", "Use -Force to overwrite it.", target);
         if (!ShouldProcess(target, "New-VirtInitrd"))
@@ -134,7 +140,7 @@ public sealed class NewVirtInitrd : VirtCmdlet
 
     private InitrdBuilder Build()
     {
-        InitrdBuilder disk = Busybox is null ? new InitrdBuilder() : BusyboxInitrd.Create(FullPath(Busybox));
+        InitrdBuilder disk = Busybox is null ? new InitrdBuilder() : BusyboxInitrd.Create(FullPath(Busybox), new BusyboxInitrdOptions { Modules = [.. Module.Select(FullPath)] });
         if (SourcePath is not null)
             disk.AddHostTree("/", FullPath(SourcePath));
         if (Init is not null)

@@ -12,6 +12,9 @@ public sealed record BusyboxInitrdOptions
     /// <summary>A shell script to run before the marker; null for none. When it ends with another code than 0, that is said on the console.</summary>
     public string? Script { get; init; }
 
+    /// <summary>Kernel modules of this host's files (uncompressed .ko), loaded in this order before anything else; of the version of the kernel that will run.</summary>
+    public IReadOnlyList<string> Modules { get; init; } = [];
+
     /// <summary>Power off when <see cref="Script"/> has run and the marker is printed, instead of giving a shell.</summary>
     public bool PowerOff { get; init; }
 }
@@ -38,6 +41,8 @@ public static class BusyboxInitrd
         // The kernel opens /dev/console before /init could mount anything there.
         builder.AddCharacterDevice("/dev/console", 5, 1);
         builder.AddCharacterDevice("/dev/null", 1, 3);
+        foreach (string module in options.Modules)
+            builder.AddHostFile(ModulePath(module), module);
         if (options.Script is { } script)
             builder.AddText("/etc/start", script.StartsWith("#!", StringComparison.Ordinal) ? script : "#!/bin/sh\n" + script, Executable);
         builder.AddText("/init", InitScript(options), Executable);
@@ -56,6 +61,8 @@ public static class BusyboxInitrd
             mkdir -p /dev/pts && mount -t devpts devpts /dev/pts 2>/dev/null
 
             """);
+        foreach (string module in options.Modules)
+            text.AppendLine($"insmod {Quote(ModulePath(module))} || echo {Quote($"The kernel module {Path.GetFileName(module)} cannot be loaded: is it of this kernel's version?")}");
         if (options.Script is not null)
             text.AppendLine("/etc/start || echo \"start script ended with code $?\"");
         text.AppendLine($"echo {Quote(options.Marker)} \"Linux $(uname -r), $(nproc) CPU(s), $(grep MemTotal /proc/meminfo | tr -s ' ' | cut -d' ' -f2) kB\"");
@@ -71,6 +78,8 @@ public static class BusyboxInitrd
         text.AppendLine("poweroff -f");
         return text.ToString();
     }
+
+    private static string ModulePath(string module) => "/lib/modules/" + Path.GetFileName(module);
 
     private static string Quote(string text) => "'" + text.Replace("'", "'\\''", StringComparison.Ordinal) + "'";
 

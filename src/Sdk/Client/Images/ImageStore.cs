@@ -75,7 +75,7 @@ public sealed class ImageStore
             await CheckPackageAsync(package, deb, cancellation).ConfigureAwait(false);
             progress?.Report(new ImageProgress("Unpacking", 80));
             string file = Path.Combine(result, entry.FileName);
-            await DebPackage.ExtractAsync(deb, path => entry.FilePrefixes.Any(p => path.StartsWith(p, StringComparison.Ordinal)), file, cancellation).ConfigureAwait(false);
+            await DebPackage.ExtractAsync(deb, entry.Matches, file, cancellation).ConfigureAwait(false);
             if (!OperatingSystem.IsWindows() && entry.Kind == "Program")
                 File.SetUnixFileMode(file, File.GetUnixFileMode(file) | UnixFileMode.UserExecute);
             var record = new ImageRecord(package.Version, $"Debian package {package.Name} {package.Version}", package.Sha256, entry.FileName,
