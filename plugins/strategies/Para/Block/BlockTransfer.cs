@@ -57,7 +57,11 @@ internal sealed class BlockTransfer(IBlockBackend disk, IGrantAccess grants, Act
             return BlockAbi.NotSupported;
         if (request.Operation == BlockAbi.Discard && !disk.Geometry.CanDiscard)
             return BlockAbi.NotSupported;
-        return request.IsMalformed || (request.IsIndirect && !FetchSegments(request)) || request.Sector > ulong.MaxValue / BlockAbi.SectorSize ? BlockAbi.Error : BlockAbi.Okay;
+        if (request.IsMalformed || (request.IsIndirect && !FetchSegments(request)))
+            return BlockAbi.Error;
+        // An empty flush has no place: Linux says sector -1.
+        bool hasPlace = request.Operation == BlockAbi.Discard || request.Segments.Count > 0;
+        return hasPlace && request.Sector > ulong.MaxValue / BlockAbi.SectorSize ? BlockAbi.Error : BlockAbi.Okay;
     }
 
     private bool FetchSegments(BlockRequest request)

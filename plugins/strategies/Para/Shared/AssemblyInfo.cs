@@ -1,3 +1,4 @@
 using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("Para.Backends.Tests")]
+[assembly: InternalsVisibleTo("Hypercall.Fuzz")]

@@ -58,6 +58,10 @@ public static class BusyboxInitrd
             mount -t proc proc /proc
             mount -t sysfs sysfs /sys
             mount -t devtmpfs devtmpfs /dev 2>/dev/null
+            # There is no init daemon to be told: what the kernel runs when somebody asks the guest to stop, and what people type, do it themselves.
+            for c in poweroff reboot halt; do
+                rm -f /sbin/$c && printf '#!/bin/sh\numount -a -r 2>/dev/null\nexec /bin/busybox %s -f\n' $c > /sbin/$c && chmod 755 /sbin/$c
+            done
             mkdir -p /dev/pts && mount -t devpts devpts /dev/pts 2>/dev/null
 
             """);
