@@ -5,7 +5,7 @@ namespace VirtPS.Emulation;
 /// <summary>A place in generated code that jumps to another block once that is translated.</summary>
 internal unsafe struct Link
 {
-    /// <summary>The jump's 32-bit distance, and where it leads while it is not linked; offsets in the code memory.</summary>
+    /// <summary>The jump's 32-bit distance (0: there is none to change), and where it leads while it is not linked; offsets in the code memory.</summary>
     public int Field, Unlinked;
     public Block* From;
 
@@ -90,7 +90,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     {
         if (_linkCount == _links.Length)
             Array.Resize(ref _links, _links.Length * 2);
-        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Field = OffsetOf(field), Unlinked = OffsetOf(unlinked) };
+        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Field = field == null ? 0 : OffsetOf(field), Unlinked = OffsetOf(unlinked) };
         return _linkCount++;
     }
 
@@ -116,7 +116,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Connect(int link, int translation)
     {
         ref Link l = ref _links[link];
-        if (l.To != 0)
+        if (l.To != 0 || l.Field == 0)
             return;
         ref TranslatedBlock t = ref _translations[translation];
         l.To = translation;

@@ -130,7 +130,8 @@ public sealed unsafe partial class SoftVcpu : IVcpu
     public void Kick()
     {
         Interlocked.MemoryBarrier();
-        // Indirect branches in generated code miss from now on, and the miss looks at requests.
+        // Loops in generated code look at the first; indirect branches miss without the second, and the miss looks.
+        Volatile.Write(ref *(uint*)_memory.Hot(VcpuMemory.AttentionOffset), 1);
         Volatile.Write(ref *_memory.Hot(VcpuMemory.JumpMaskOffset), 0);
     }
 

@@ -148,6 +148,7 @@ public sealed unsafe partial class SoftVcpu
         TlbEntry* e = _views[view].Take(linear, t.Global);
         e->Addend = (ulong)slot.Host + (t.Gpa - slot.Gpa) - linear;
         e->Gpa = t.Gpa & ~0xFFFul | (t.Global ? TlbEntry.Global : 0) | (t.MayWrite ? TlbEntry.MayWrite : 0);
+        e->HostPage = (linear & ~0xFFFul) + e->Addend;
         e->ReadTag = Tlb.TagOf(linear);
     }
 

@@ -27,6 +27,9 @@ internal struct TlbEntry
 
     /// <summary>Guest-physical page address and flags.</summary>
     [FieldOffset(3 * Tlb.ArrayStride)] public ulong Gpa;
+
+    /// <summary>Host address of the page (for generated code that has the offset in the page at hand).</summary>
+    [FieldOffset(4 * Tlb.ArrayStride)] public ulong HostPage;
 }
 
 /// <summary>
@@ -42,7 +45,7 @@ internal sealed unsafe class Tlb : IDisposable
     public const int ArrayStride = Size * 8 + 192;
 
     /// <summary>Bytes of a view.</summary>
-    public const int ViewBytes = 4 * ArrayStride;
+    public const int ViewBytes = 5 * ArrayStride;
     private const int ListCapacity = 2 * Size;
 
     public readonly TlbEntry* Entries;

@@ -18,7 +18,10 @@ internal sealed unsafe class VcpuMemory : IDisposable
     /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
     public const int StateOffset = HotBytes - 12;
 
-    // Hot fields, from the stack pointer: eight bytes each.
+    /// <summary>Four bytes, not zero when generated code should come back soon. Set by any thread.</summary>
+    public const int AttentionOffset = 0;
+
+    // More hot fields, from the stack pointer: eight bytes each.
     public const int TlbMaskOffset = 4, JumpMaskOffset = 12, RetiredOffset = 20, PageBaseOffset = 28, SaveOffset = 36, FlagsOffset = 44;
 
     private const int StateBytes = 8192;

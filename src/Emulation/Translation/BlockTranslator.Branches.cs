@@ -5,8 +5,6 @@ namespace VirtPS.Emulation;
 // Branches, and the stack instructions that go with them.
 internal sealed unsafe partial class BlockTranslator
 {
-    private static readonly int s_requests = Stubs.OffsetOf(n => (byte*)&n->State.Requests), s_requestMask = Stubs.OffsetOf(n => (byte*)&n->RequestMask);
-
     private static readonly HostMemory s_pushed = new(HostReg.R10, 0, HostReg.R9);
 
     private bool EmitStack(Op* op)
@@ -23,7 +21,7 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Push_rm64 when op->IsMemory && op->AddrSize == 8:
                 EmitLoadTarget(op);
                 EmitPushCheck();
-                _a.Load(HostReg.R11, HostMemory.State(VcpuMemory.SaveOffset));
+                _a.Load(HostReg.R11, HostMemory.State(VcpuMemory.FlagsOffset));
                 _a.Store(s_pushed, HostReg.R11);
                 return true;
             case Code.Pop_r64:
@@ -119,7 +117,7 @@ internal sealed unsafe partial class BlockTranslator
                 EmitReturnAddress(next);
             }
 
-            _a.Load(HostReg.R10, HostMemory.State(VcpuMemory.SaveOffset));
+            _a.Load(HostReg.R10, HostMemory.State(VcpuMemory.FlagsOffset));
         }
         else
         {
@@ -141,12 +139,12 @@ internal sealed unsafe partial class BlockTranslator
         return true;
     }
 
-    /// <summary>Reads an eight-byte memory operand into the saving place.</summary>
+    /// <summary>Reads an eight-byte memory operand into the place where otherwise only the stubs keep flags: checks use the other one.</summary>
     private void EmitLoadTarget(Op* op)
     {
         HostMemory m = EmitOperand(op, 8, MemoryUse.Read);
         _a.Load(HostReg.R10, m);
-        _a.Store(HostMemory.State(VcpuMemory.SaveOffset), HostReg.R10);
+        _a.Store(HostMemory.State(VcpuMemory.FlagsOffset), HostReg.R10);
     }
 
     private void EmitReturnAddress(int next)
@@ -224,7 +222,8 @@ internal sealed unsafe partial class BlockTranslator
 
         EmitCount(instructions, HostReg.R10);
         byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
-        byte* field = _a.Jump();
+        bool rotated = distance == 0 && EmitHeadAgain();
+        byte* field = rotated ? null : _a.Jump();
         if (asked != null)
         {
             _a.Bind(asked);
@@ -232,18 +231,18 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         byte* unlinked = _a.Next;
-        HostAssembler.Bind(field, unlinked);
+        if (field != null)
+            HostAssembler.Bind(field, unlinked);
         _a.MoveImmediate(HostReg.R11, _cache.NextLink);
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, distance, !samePage, field, unlinked);
     }
 
-    /// <summary>Branches away, with RCX in R10, when a request waits that may be served now.</summary>
+    /// <summary>Branches away, with RCX in R10, when somebody wants attention.</summary>
     private byte* EmitRequestCheck()
     {
         _a.Move(HostReg.R10, HostReg.Rcx);
-        _a.Load32(HostReg.Rcx, HostMemory.State(s_requests));
-        _a.Pext32(HostReg.Rcx, HostReg.Rcx, HostMemory.State(s_requestMask));
+        _a.Load32(HostReg.Rcx, HostMemory.State(VcpuMemory.AttentionOffset));
         byte* none = _a.JumpIfRcxZero();
         byte* asked = _a.Jump();
         _a.BindShort(none);

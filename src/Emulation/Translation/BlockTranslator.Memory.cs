@@ -88,25 +88,49 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitCheck(HostReg address, int size, bool write)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
-        _a.Move(HostReg.R10, HostReg.Rcx);
-        _a.Pext(HostReg.Rcx, address, s_tlbMask);
-        _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.Rcx, entries + (write ? Tlb.ArrayStride : 0)));
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        _a.Pext(HostReg.R10, address, s_tlbMask);
+        _a.Store(save, HostReg.Rcx);
+        _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)));
         // The offset in the page of the last byte, if the tag is the page's.
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
         _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
         byte* hit = _a.JumpIfRcxZero();
         _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
         _a.BindShort(hit);
-        _a.Move(HostReg.Rcx, HostReg.R10);
-        _a.Pext(HostReg.R10, address, s_tlbMask);
+        _a.Load(HostReg.Rcx, save);
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));
+    }
+
+    /// <summary>
+    /// The same where the flags are not needed any more and could be made again (<see cref="_recipe"/>). Behind it R10 + R11 is the host's address.
+    /// </summary>
+    private void EmitShortCheck(HostReg address, int size, bool write)
+    {
+        int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
+        _a.Pext(HostReg.R10, address, s_tlbMask);
+        if (address != HostReg.R11)
+            _a.Move(HostReg.R11, address);
+        _a.Op(0x03, (int)HostReg.R11, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)), w: true);
+        // R11 is the offset in the page, if the tag is the page's.
+        _a.Op(0x81, 7, HostReg.R11, w: true);
+        _a.Int32(4096 - size);
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(7), ColdKind.MissWithoutFlags, _index, 0, _recipe));
+        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 4 * Tlb.ArrayStride));
     }
 
     /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>
     private HostMemory EmitOperand(Op* op, int size, MemoryUse use)
     {
         HostReg address = EmitAddress(op);
-        EmitCheck(address, size, use != MemoryUse.Read);
+        bool write = use != MemoryUse.Read;
+        if (FlagsAreFree)
+        {
+            EmitShortCheck(address, size, write);
+            return new HostMemory(HostReg.R10, 0, HostReg.R11);
+        }
+
+        EmitCheck(address, size, write);
         return new HostMemory(HostReg.R10, 0, address);
     }
 }

@@ -22,12 +22,15 @@ internal sealed unsafe partial class BlockTranslator
     private readonly List<ColdPiece> _cold = [];
 
     /// <summary>Something rarely executed, written behind the block: how it is reached and what it does.</summary>
-    private readonly record struct ColdPiece(nint Field, ColdKind Kind, int Index, int Distance);
+    private readonly record struct ColdPiece(nint Field, ColdKind Kind, int Index, int Distance, Recipe Flags = default);
 
     private enum ColdKind
     {
-        /// <summary>A TLB miss: RCX back from R10, the interpreter for instruction Index, then the next.</summary>
+        /// <summary>A TLB miss: RCX back from where it was saved, the interpreter for instruction Index, then the next.</summary>
         Miss,
+
+        /// <summary>A miss of the check that destroys flags: they are made again first.</summary>
+        MissWithoutFlags,
 
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
@@ -51,12 +54,20 @@ internal sealed unsafe partial class BlockTranslator
         _isUser = (block->Mode & CodeMode.User) != 0;
         _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
         _cold.Clear();
+        FindFacts();
         for (_index = 0; _index < block->Count; _index++)
         {
             _starts[_index] = (nint)_a.Next;
             Op* op = block->Ops + _index;
             if (!TryEmit(op))
+            {
                 EmitInterpreted();
+                _recipe = default;
+            }
+            else
+            {
+                FollowFlags(op);
+            }
         }
 
         _starts[_index] = (nint)_a.Next;
@@ -112,7 +123,10 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            _a.Move(HostReg.Rcx, HostReg.R10);
+            if (piece.Kind == ColdKind.Miss)
+                _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
+            else
+                EmitRecipe(piece.Flags);
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
             _a.Call(_cache.Stubs.Interpret);
             _a.Jump((byte*)_starts[piece.Index + 1]);

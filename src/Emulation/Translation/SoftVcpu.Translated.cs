@@ -69,8 +69,9 @@ public sealed unsafe partial class SoftVcpu
         int pendingLink = 0;
         for (;;)
         {
-            if (*_memory.Hot(VcpuMemory.JumpMaskOffset) != JumpMask)
+            if (Volatile.Read(ref *(uint*)_memory.Hot(VcpuMemory.AttentionOffset)) != 0)
             {
+                *(uint*)_memory.Hot(VcpuMemory.AttentionOffset) = 0;
                 *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
                 Interlocked.MemoryBarrier();
             }
@@ -332,7 +333,9 @@ public sealed unsafe partial class SoftVcpu
             return TranslatedExit.Fault;
         }
 
-        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->Generation == *block->GenerationNow)
+        // An instruction that spoke to a device may have raised a request for this vCPU.
+        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->Generation == *block->GenerationNow
+            && (S->Requests & n->RequestMask) == 0)
         {
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
             return TranslatedExit.None;

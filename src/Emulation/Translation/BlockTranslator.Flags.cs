@@ -1,0 +1,160 @@
+using Iced.Intel;
+
+namespace VirtPS.Emulation;
+
+// Status flags live in the host's. A memory check that keeps them is longer than one that does not. The shorter one is taken where the program does not need the flags
+// any more and they can be made again should the check miss: a fault must show the guest exact flags, needed or not.
+internal sealed unsafe partial class BlockTranslator
+{
+    /// <summary>How the flags of a former instruction of the block can be made again from the registers as they are.</summary>
+    private readonly record struct Recipe(RecipeKind Kind, int Index, uint Registers);
+
+    private enum RecipeKind : byte
+    {
+        None,
+
+        /// <summary>Execute it again: it changes flags only.</summary>
+        Again,
+
+        /// <summary>TEST of its destination with itself: AND, OR, XOR.</summary>
+        Test,
+
+        /// <summary>Undo it, then do it again: ADD, SUB.</summary>
+        UndoAndAgain,
+    }
+
+    private readonly FlagFacts[] _facts = new FlagFacts[SoftVcpu.MaxOps];
+
+    /// <summary>Flags whose present value some later instruction, or what follows the block, may use, before each instruction.</summary>
+    private readonly uint[] _needed = new uint[SoftVcpu.MaxOps];
+    private Recipe _recipe;
+
+    private bool FlagsAreFree => _recipe.Kind != RecipeKind.None && _needed[_index] == 0;
+
+    private void FindFacts()
+    {
+        _recipe = default;
+        uint needed = FlagFacts.All;
+        for (int i = (int)_block->Count - 1; i >= 0; i--)
+        {
+            FlagFacts f = FlagFacts.Of(_block->Ops + i);
+            _facts[i] = f;
+            needed = f.IsPlain ? needed & ~f.Writes | f.Reads : FlagFacts.All;
+            _needed[i] = needed;
+        }
+    }
+
+    /// <summary>After an instruction was emitted: from where its flags could be made again.</summary>
+    private void FollowFlags(Op* op)
+    {
+        FlagFacts f = _facts[_index];
+        if (!f.Touches)
+        {
+            if ((f.Changes & _recipe.Registers) != 0)
+                _recipe = default;
+            return;
+        }
+
+        _recipe = f.Writes == FlagFacts.All ? RecipeFor(op) : default;
+    }
+
+    private Recipe RecipeFor(Op* op)
+    {
+        if (op->IsMemory || !GuestForm.TryRead(op, out GuestForm f) || f.RegisterInOpcode || f.Vex || (f.Opcode & HostOp.MapMask) != 0)
+            return default;
+        if (f.HasModRm && (f.Rm >= 16 || (!f.RegIsOpcode && f.Reg >= 16)))
+            return default;
+        uint registers = !f.HasModRm ? 1 : 1u << f.Rm | (f.RegIsOpcode ? 0 : 1u << f.Reg);
+        int b = f.Opcode & 0xFF;
+        int group = b < 0x40 ? b >> 3 : b is 0x80 or 0x81 or 0x83 ? f.Reg : -1;
+        bool test = b is 0x84 or 0x85 or 0xA8 or 0xA9 || (b is 0xF6 or 0xF7 && f.Reg < 2);
+        if (group == 7 || test)
+            return new Recipe(RecipeKind.Again, _index, registers);
+        if (group is 1 or 4 or 6)
+            return new Recipe(RecipeKind.Test, _index, registers);
+        return group is 0 or 5 && (!f.HasModRm || f.RegIsOpcode || f.Reg != f.Rm) ? new Recipe(RecipeKind.UndoAndAgain, _index, registers) : default;
+    }
+
+    /// <summary>Makes the flags again. Uses R10 and R11.</summary>
+    private void EmitRecipe(in Recipe recipe)
+    {
+        Op* op = _block->Ops + recipe.Index;
+        GuestForm.TryRead(op, out GuestForm f);
+        switch (recipe.Kind)
+        {
+            case RecipeKind.Test:
+                EmitTestOfDestination(op, f);
+                return;
+            case RecipeKind.UndoAndAgain:
+                EmitForm(op, Inverse(f));
+                break;
+        }
+
+        EmitForm(op, f);
+    }
+
+    private void EmitForm(Op* op, in GuestForm f)
+    {
+        if (!f.HasModRm)
+            EmitPlain(op, f);
+        else if (!EmitWithRegisters(op, f))
+            throw new InvalidOperationException("A flag recipe cannot be emitted.");
+    }
+
+    private static GuestForm Inverse(GuestForm f)
+    {
+        // ADD is group 0, SUB group 5, in the opcode or in ModRM.
+        if (f.RegIsOpcode)
+            f.Reg = 5 - f.Reg;
+        else
+            f.Opcode ^= 5 << 3;
+        return f;
+    }
+
+    private void EmitTestOfDestination(Op* op, in GuestForm f)
+    {
+        // In the forms with the register first it is the destination.
+        int b = f.Opcode & 0xFF;
+        bool bytes = (b & 1) == 0;
+        int guest = !f.HasModRm ? 0 : b < 0x40 && (b & 2) != 0 ? f.Reg : f.Rm;
+        HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
+        if (r == HostReg.R11)
+            _a.Load(r, RegisterMap.Slot(guest));
+        _a.Op(bytes ? 0x84 : 0x85 | f.Opcode & HostOp.PrefixMask, (int)r, r, f.RexW, bytes && (int)r is >= 4 and < 8);
+    }
+
+    /// <summary>
+    /// For a branch back to the start of the block: what comes there before the first instruction that sets all flags is written once more, with the
+    /// knowledge of which instruction made the flags at the end of the loop. False when that would gain nothing.
+    /// </summary>
+    private bool EmitHeadAgain()
+    {
+        const int Longest = 6;
+        if (_recipe.Kind == RecipeKind.None || _needed[0] != 0)
+            return false;
+        int last = 0;
+        bool memory = false;
+        for (;; last++)
+        {
+            if (last >= Longest || last >= _index || !_facts[last].IsPlain || _block->Ops[last].Handler is >= HotForms.Jo and <= HotForms.Jg)
+                return false;
+            memory |= _block->Ops[last].IsMemory;
+            if (_facts[last].Writes == FlagFacts.All)
+                break;
+        }
+
+        if (!memory)
+            return false;
+        (int index, Recipe recipe) = (_index, _recipe);
+        for (_index = 0; _index <= last; _index++)
+        {
+            if (!TryEmit(_block->Ops + _index))
+                EmitInterpreted();
+            FollowFlags(_block->Ops + _index);
+        }
+
+        _a.Jump((byte*)_starts[last + 1]);
+        (_index, _recipe) = (index, recipe);
+        return true;
+    }
+}
