@@ -193,6 +193,12 @@ public sealed unsafe partial class Machine
             ["TlbFlushes"] = c->TlbFlushes,
             ["CodeInvalidations"] = c->CodeInvalidations,
         };
+        if (c->PrivilegedInstructions + c->PageTableWrites != 0)
+        {
+            counters["PrivilegedInstructions"] = c->PrivilegedInstructions;
+            counters["PageTableWrites"] = c->PageTableWrites;
+        }
+
         foreach ((string name, ulong value) in statistics?.Counters ?? ImmutableDictionary<string, ulong>.Empty)
             counters[name] = value;
         return counters;

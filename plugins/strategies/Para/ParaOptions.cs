@@ -4,9 +4,9 @@ using VirtPS.Sdk;
 namespace VirtPS.Strategy.Para;
 
 /// <summary>The strategy's options, checked. Names and values are compared without regard to case.</summary>
-internal sealed record ParaOptions(CpuLevel Cpu)
+internal sealed record ParaOptions(CpuLevel Cpu, bool Translate)
 {
-    private static readonly string[] s_tiers = ["auto", "interpreter"];
+    private static readonly string[] s_tiers = ["auto", "interpreter", "translator"];
 
     private static readonly Dictionary<string, CpuLevel> s_levels = new(StringComparer.OrdinalIgnoreCase)
     {
@@ -19,13 +19,14 @@ internal sealed record ParaOptions(CpuLevel Cpu)
     public static ParaOptions Parse(IReadOnlyDictionary<string, string> options)
     {
         CpuLevel level = CpuLevel.V3;
+        string tier = "auto";
         foreach ((string name, string value) in options)
         {
             switch (name.ToLowerInvariant())
             {
-                // There is one tier so far, so that "auto" and "interpreter" mean the same.
                 case "tier":
-                    if (!s_tiers.Contains(value, StringComparer.OrdinalIgnoreCase))
+                    tier = value.ToLowerInvariant();
+                    if (!s_tiers.Contains(tier))
                         throw Invalid($"The strategy Para has no tier '{value}'.", $"Use one of: {string.Join(", ", s_tiers)}.", value);
                     break;
                 case "cpu":
@@ -37,7 +38,9 @@ internal sealed record ParaOptions(CpuLevel Cpu)
             }
         }
 
-        return new ParaOptions(level);
+        if (tier == "translator" && !EngineOptions.CanTranslate)
+            throw Invalid("The translator needs an x64 Linux host with BMI2.", "Use tier=auto, which takes the interpreter here.", tier);
+        return new ParaOptions(level, tier != "interpreter" && EngineOptions.CanTranslate);
     }
 
     private static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);

@@ -28,11 +28,7 @@ public sealed class ParaStrategy : IStrategy
 
     public HostSupport Probe() => new(true, "The software backend runs Xen PV guests on every host that it runs on.");
 
-    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log)
-    {
-        ParaOptions.Parse(options);
-        return new SoftBackend();
-    }
+    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log) => new SoftBackend(new EngineOptions { Translate = ParaOptions.Parse(options).Translate });
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) =>
         XenCpuid.Restrict(CpuidModel.Create(vcpuCount, HostFeatures.Current, ParaOptions.Parse(options).Cpu));

@@ -24,9 +24,6 @@ internal static class XenCpuid
         CpuidResult extended = t[(0x80000001, 0)];
         // VME, PSE, MCE, APIC, MTRR, PGE, MCA, PSE36, 1 GiB pages, RDTSCP; topology extensions.
         t[(0x80000001, 0)] = extended with { Edx = extended.Edx & ~Bits(1, 3, 7, 9, 12, 13, 14, 17, 26, 27), Ecx = extended.Ecx & ~Bits(22) };
-        // AutoIBRS is for ring 0.
-        if (t.TryGetValue((0x80000021, 0), out CpuidResult e21))
-            t[(0x80000021, 0)] = e21 with { Eax = e21.Eax & ~Bits(8) };
         foreach ((uint Leaf, uint SubLeaf) key in t.Keys.Where(k => k.Item1 is 0xA or 0xB or 0xD or 0x8000001D or 0x8000001E || k.Item1 >> 16 == 0x4000).ToArray())
             t.Remove(key);
         t[(Base, 0)] = new(Base + 5, 0x566E6558, 0x65584D4D, 0x4D4D566E);

@@ -15,6 +15,7 @@ internal sealed unsafe partial class XenDomain
     {
         Area.Reset();
         Frames.Reset();
+        Types.Reset();
         Ports.Reset();
         Grants.Reset();
         Store.Reset();
@@ -34,8 +35,8 @@ internal sealed unsafe partial class XenDomain
                 throw new InvalidOperationException("The first page tables are not valid.");
             Frames.Find(builder.RootFrame)->Pinned = true;
             // Ring pages are written by the VMM for as long as the domain lives.
-            Types.Get(null, builder.StoreFrame, FrameType.Writable);
-            Types.Get(null, builder.ConsoleFrame, FrameType.Writable);
+            Types.Hold(null, builder.StoreFrame, write: true);
+            Types.Hold(null, builder.ConsoleFrame, write: true);
         }
         finally
         {

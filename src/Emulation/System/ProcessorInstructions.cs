@@ -75,13 +75,13 @@ internal static unsafe partial class SystemHandlers
     private static bool Hypercall(SoftVcpu cpu, Op* op)
     {
         RingMark from = cpu.MarkRing();
-        ulong number = cpu.S->Gpr[(int)Gpr.Rax], argument = cpu.S->Gpr[(int)Gpr.Rbx];
+        ulong number = cpu.S->Gpr[(int)Gpr.Rax], first = cpu.S->Gpr[(int)Gpr.Rbx], second = cpu.S->Gpr[(int)Gpr.Rcx];
         cpu.SynchronizeState();
         if (!cpu.Host.Hypercall(cpu.S))
             return cpu.Raise(Vector.UD);
         cpu.SetFlags(cpu.S->Rflags);
         cpu.ModeChanged();
-        cpu.RecordTransfer(from.Rip, from.Ring, RingCause.Hypercall, (int)Math.Min(number, ushort.MaxValue), argument);
+        cpu.RecordHypercall(from.Rip, (int)Math.Min(number, ushort.MaxValue), first, second);
         return true;
     }
 }

@@ -60,7 +60,7 @@ public sealed unsafe partial class SoftVcpu
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private void Write(RingEventBuffer trace, in RingMark from, RingCause cause, int vector, ulong detail)
+    private void Write(RingEventBuffer trace, in RingMark from, RingCause cause, int vector, ulong detail, ulong? second = null)
     {
         ulong machineTsc = Host.ReadMachineTsc();
         if (_nanosecondsPerTscTick == 0)
@@ -69,7 +69,7 @@ public sealed unsafe partial class SoftVcpu
         {
             Tsc = machineTsc + S->TscOffset,
             FromRip = from.Rip,
-            ToRip = S->Rip,
+            ToRip = second ?? S->Rip,
             Detail = detail,
             Nanoseconds = (ulong)(((UInt128)machineTsc * _nanosecondsPerTscTick) >> 32),
             Vector = (ushort)vector,

@@ -138,18 +138,14 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
 
     public void EndWait(int token) => LeaveHost(token);
 
-    public void RecordTransfer(ulong fromRip, int fromRing, RingCause cause, int vector, ulong detail)
-    {
-        var from = new RingMark(fromRip, (byte)fromRing, S->Mode);
-        if (cause != RingCause.Hypercall)
-        {
-            RecordTransfer(from, cause, vector, detail);
-            return;
-        }
+    public void RecordTransfer(ulong fromRip, int fromRing, RingCause cause, int vector, ulong detail) =>
+        RecordTransfer(new RingMark(fromRip, (byte)fromRing, S->Mode), cause, vector, detail);
 
-        Counters->Transitions[(int)cause]++;
-        Counters->Hypercalls[Math.Min((uint)vector, RingCounters.HypercallCount - 1)]++;
+    public void RecordHypercall(ulong fromRip, int number, ulong first, ulong second)
+    {
+        Counters->Transitions[(int)RingCause.Hypercall]++;
+        Counters->Hypercalls[Math.Min((uint)number, RingCounters.HypercallCount - 1)]++;
         if (Trace is { } trace)
-            Write(trace, from, cause, vector, detail);
+            Write(trace, new RingMark(fromRip, GuestRing, S->Mode), RingCause.Hypercall, number, first, second);
     }
 }

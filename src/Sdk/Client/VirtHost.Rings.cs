@@ -30,7 +30,7 @@ public sealed partial class VirtHost
         (Stream stream, HelloReply reply) = await WorkerConnection.OpenAsync(seen.Document.Run!, hello, cancellation).ConfigureAwait(false);
         await using (stream.ConfigureAwait(false))
         {
-            var factory = new RingTransitionFactory(seen.Document.Configuration.Name, id, reply.RingFidelity);
+            var factory = new RingTransitionFactory(seen.Document.Configuration.Name, id, reply.RingFidelity, reply.HypercallNames);
             var records = new RecordReader(stream);
             long left = options.MaxEvents ?? long.MaxValue;
             while (left > 0 && await records.ReadAsync(cancellation).ConfigureAwait(false))
@@ -48,7 +48,7 @@ public sealed partial class VirtHost
 }
 
 /// <summary>Makes objects of ring events as they travel.</summary>
-internal sealed class RingTransitionFactory(string vmName, Guid vmId, RingFidelity fidelity)
+internal sealed class RingTransitionFactory(string vmName, Guid vmId, RingFidelity fidelity, IReadOnlyList<string>? hypercalls = null)
 {
     /// <summary>Names of the exceptions (SDM Vol. 3A table 6-1), by vector.</summary>
     private static readonly string?[] ExceptionNames =
@@ -72,19 +72,21 @@ internal sealed class RingTransitionFactory(string vmName, Guid vmId, RingFideli
     private RingTransition Create(in RingEvent e)
     {
         bool hasVector = e.Cause is RingCause.Interrupt or RingCause.Exception or RingCause.SoftwareInterrupt or RingCause.Nmi;
+        bool isHypercall = e.Cause == RingCause.Hypercall;
         return new RingTransition
         {
             VMName = vmName,
             VMId = vmId,
             Vcpu = e.Vcpu,
             From = e.FromRing,
-            To = e.ToRing,
+            To = (sbyte)e.ToRing,
             Cause = e.Cause,
-            Vector = hasVector ? e.Vector : null,
+            Vector = hasVector || isHypercall ? e.Vector : null,
             Name = NameOf(in e),
             Detail = e.Detail,
             FromRip = e.FromRip,
-            ToRip = e.ToRip,
+            ToRip = isHypercall ? 0 : e.ToRip,
+            Arguments = isHypercall ? [e.Detail, e.ToRip] : null,
             FromMode = e.FromMode,
             ToMode = e.ToMode,
             GuestTsc = e.Tsc,
@@ -98,6 +100,7 @@ internal sealed class RingTransitionFactory(string vmName, Guid vmId, RingFideli
         RingCause.Exception => e.Vector < ExceptionNames.Length ? ExceptionNames[e.Vector] : null,
         RingCause.SoftwareInterrupt => e.Vector < 256 ? _softwareInterrupts[e.Vector] : null,
         RingCause.Nmi => "NMI",
+        RingCause.Hypercall => hypercalls is not null && e.Vector < hypercalls.Count && hypercalls[e.Vector] is { Length: > 0 } name ? name : $"hypercall {e.Vector}",
         _ => null,
     };
 }

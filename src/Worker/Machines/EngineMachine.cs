@@ -25,6 +25,9 @@ internal sealed class EngineMachine(Machine machine) : IWorkerMachine
 
     public RingFidelity RingFidelity => machine.Capabilities.RingFidelity;
 
+    public IReadOnlyList<string> HypercallNames { get; } =
+        [.. Enumerable.Range(0, RingCounters.HypercallCount).Select(n => machine.Strategy.GuestInterface.HypercallName(n) ?? "").Reverse().SkipWhile(n => n.Length == 0).Reverse()];
+
     public Task<MachineEnd> Completion { get; } = CompleteAsync(machine);
 
     public IReadOnlyList<JsonObject> PlatformDevices => _platform.Value;

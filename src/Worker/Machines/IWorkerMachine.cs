@@ -28,6 +28,9 @@ internal interface IWorkerMachine : IDisposable
 
     RingFidelity RingFidelity { get; }
 
+    /// <summary>Names of the guest's hypercalls by number; empty where it makes none.</summary>
+    IReadOnlyList<string> HypercallNames => [];
+
     /// <summary>Completes when the machine is Off or Crashed.</summary>
     Task<MachineEnd> Completion { get; }
 

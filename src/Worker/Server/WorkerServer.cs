@@ -125,7 +125,7 @@ internal sealed class WorkerServer : IDisposable
             return hello.Channel switch
             {
                 Channel.Status => reply with { Status = _run.GetStatus() },
-                Channel.Rings => reply with { RingFidelity = _run.Machine!.RingFidelity },
+                Channel.Rings => reply with { RingFidelity = _run.Machine!.RingFidelity, HypercallNames = _run.Machine.HypercallNames },
                 _ => reply,
             };
         }

@@ -47,7 +47,7 @@ internal sealed unsafe class GrantTable(XenDomain domain)
             if ((now & TypeMask) != PermitAccess || flags[1] != XenAbi.BackendDomain || (write && (now & ReadOnly) != 0))
                 return false;
             ulong mfn = *(uint*)(flags + 2);
-            if (!domain.Frames.IsRam(mfn) || (write ? domain.Types.Get(null, mfn, FrameType.Writable) : domain.Types.GetRead(mfn)) != 0)
+            if (domain.Types.Hold(null, mfn, write) != 0)
                 return false;
             _uses[reference]++;
             SetFlags(flags, write ? Reading | Writing : Reading);
@@ -69,14 +69,8 @@ internal sealed unsafe class GrantTable(XenDomain domain)
         try
         {
             if (page.Writable)
-            {
                 domain.Frames.NoteWrite(domain.Memory, page.Mfn);
-                domain.Types.Put(page.Mfn);
-            }
-            else
-            {
-                domain.Types.PutRead(page.Mfn);
-            }
+            domain.Types.Unhold(page.Mfn, page.Writable);
 
             if (--_uses[page.Reference] == 0)
                 ClearFlags((ushort*)(domain.Area.GrantMemory + page.Reference * 8));

@@ -37,7 +37,7 @@ internal sealed unsafe partial class XenVcpu
         ulong rip = s->Rip;
         ulong* a = stackalloc ulong[MaxArguments];
         (a[0], a[1], a[2], a[3], a[4], a[5]) = (s->Gpr[(int)Gpr.Rdi], s->Gpr[(int)Gpr.Rsi], s->Gpr[(int)Gpr.Rdx], s->Gpr[(int)Gpr.R10], s->Gpr[(int)Gpr.R8], 0);
-        Cpu.RecordTransfer(rip - 2, 0, RingCause.Hypercall, (int)Math.Min(number, 0xFFFF), a[0]);
+        Cpu.RecordHypercall(rip - 2, (int)Math.Min(number, 0xFFFF), a[0], a[1]);
         _effect = SupervisorEffect.None;
         _state = s;
         s->Gpr[(int)Gpr.Rcx] = rip;

@@ -343,8 +343,8 @@ internal sealed unsafe partial class XenVcpu
         if (v._ownInfo || offset > 4096 - 64 || (offset & 7) != 0 || !Domain.Frames.IsRam(mfn))
             return Errno.EINVAL;
         Domain.EnterMmu(Cpu);
-        long error = Domain.Types.Get(Cpu, mfn, FrameType.Writable);
-        Domain.Frames.NoteWrite(Domain.Memory, Math.Min(mfn, Domain.Frames.RamFrames - 1));
+        long error = Domain.Types.Hold(Cpu, mfn, write: true);
+        Domain.Frames.NoteWrite(Domain.Memory, mfn);
         Domain.LeaveMmu();
         if (error != 0)
             return error;

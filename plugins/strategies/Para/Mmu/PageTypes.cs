@@ -14,6 +14,11 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
     /// <summary>Bits of an entry that say which frame it names.</summary>
     public const ulong FrameMask = PageBits.AddressMask;
 
+    private readonly Dictionary<(ulong Mfn, bool Write), uint> _holds = [];
+
+    /// <summary>Uses by the VMM itself: ring pages, areas that it keeps up to date, grants that backends use.</summary>
+    public IEnumerable<KeyValuePair<(ulong Mfn, bool Write), uint>> Holds => _holds;
+
     /// <summary>Page tables of all levels that one hypercall may still check or release before it must be continued.</summary>
     public int Budget { get; set; }
 
@@ -86,6 +91,33 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
     }
 
     public void PutRead(ulong mfn) => frames.Find(mfn)->ReadCount--;
+
+    /// <summary>At start of day.</summary>
+    public void Reset() => _holds.Clear();
+
+    /// <summary>A use of a frame by the VMM itself, to read it or to write it, until <see cref="Unhold"/>.</summary>
+    public long Hold(IDeprivilegedVcpu? vcpu, ulong mfn, bool write)
+    {
+        long error = !frames.IsRam(mfn) ? Errno.EINVAL : write ? Get(vcpu, mfn, FrameType.Writable) : GetRead(mfn);
+        if (error == 0)
+            _holds[(mfn, write)] = _holds.GetValueOrDefault((mfn, write)) + 1;
+        return error;
+    }
+
+    public void Unhold(ulong mfn, bool write)
+    {
+        uint count = _holds.GetValueOrDefault((mfn, write));
+        if (count == 0)
+            throw new InvalidOperationException($"Frame 0x{mfn:X} is not held.");
+        if (count == 1)
+            _holds.Remove((mfn, write));
+        else
+            _holds[(mfn, write)] = count - 1;
+        if (write)
+            Put(mfn);
+        else
+            PutRead(mfn);
+    }
 
     /// <summary>Takes what one entry of a table of <paramref name="level"/> uses.</summary>
     public long GetEntry(IDeprivilegedVcpu? vcpu, ulong entry, int level)

@@ -12,6 +12,9 @@ internal sealed unsafe partial class XenVcpu
     private readonly ulong[] _gdtFrames = new ulong[XenArea.GuestDescriptorPages];
     private readonly ulong[] _ldtFrames = new ulong[XenArea.TablePages];
 
+    /// <summary>Frames of its descriptor tables.</summary>
+    public IEnumerable<ulong> DescriptorFrames => _gdtFrames.Concat(_ldtFrames).Where(f => f != NoFrame);
+
     private void ResetDescriptorTables()
     {
         Array.Fill(_gdtFrames, NoFrame);

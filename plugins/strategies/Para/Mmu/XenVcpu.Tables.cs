@@ -294,6 +294,7 @@ internal sealed unsafe partial class XenVcpu
             if (error != 0)
                 return false;
             _tableWrite.Complete(s);
+            Cpu.Counters->PageTableWrites++;
             return true;
         }
         finally

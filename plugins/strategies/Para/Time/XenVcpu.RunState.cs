@@ -85,7 +85,7 @@ internal sealed unsafe partial class XenVcpu
             ulong entry = ((ulong*)Domain.Frames.Pointer(table))[index];
             ulong mfn = (entry & PageTypes.FrameMask) >> 12;
             const ulong presentWritable = 3;
-            if ((entry & presentWritable) != presentWritable || !Domain.Frames.IsRam(mfn) || Domain.Types.Get(Cpu, mfn, FrameType.Writable) != 0)
+            if ((entry & presentWritable) != presentWritable || Domain.Types.Hold(Cpu, mfn, write: true) != 0)
                 return null;
             Domain.Frames.NoteWrite(Domain.Memory, mfn);
             return Domain.Frames.Pointer(mfn) + (linear & 0xFFF);

@@ -11,6 +11,9 @@ internal sealed unsafe partial class XenVcpu
     private static ReadOnlySpan<byte> ForcedEmulation => [0x0F, 0x0B, 0x78, 0x65, 0x6E, 0x0F, 0xA2];
 
     private const ulong PatValue = 0x0000_0501_0007_0406, ApicBaseValue = 0xFEE0_0900;
+    /// <summary>HWCR.TscFreqSel; EFER.AutoIBRS (AMD APM Vol. 2 §3.1.7).</summary>
+    private const ulong TscAtP0Frequency = 1ul << 24, AutoIbrs = 1ul << 21;
+
     private const ulong Cr4GuestBits = Cr4.TSD | Cr4.DE | Cr4.OSXSAVE;
 
     private bool EmulatePrefixed(VcpuState* s)
@@ -21,6 +24,7 @@ internal sealed unsafe partial class XenVcpu
         CpuidResult r = Cpu.Cpuid((uint)s->Gpr[(int)Gpr.Rax], (uint)s->Gpr[(int)Gpr.Rcx]);
         (s->Gpr[(int)Gpr.Rax], s->Gpr[(int)Gpr.Rbx], s->Gpr[(int)Gpr.Rcx], s->Gpr[(int)Gpr.Rdx]) = (r.Eax, r.Ebx, r.Ecx, r.Edx);
         s->Rip += (ulong)ForcedEmulation.Length;
+        Cpu.Counters->PrivilegedInstructions++;
         return true;
     }
 
@@ -67,9 +71,11 @@ internal sealed unsafe partial class XenVcpu
             0x0F => TwoByte(s, code, ref at, rex),
             _ => false,
         };
-        if (done)
-            s->Rip += (ulong)at;
-        return done;
+        if (!done)
+            return false;
+        s->Rip += (ulong)at;
+        Cpu.Counters->PrivilegedInstructions++;
+        return true;
     }
 
     private bool TwoByte(VcpuState* s, byte* code, ref int at, int rex)
@@ -185,6 +191,7 @@ internal sealed unsafe partial class XenVcpu
             Msr.ApicBase => (true, ApicBaseValue),
             Msr.Efer => (true, s->Efer),
             Msr.BiosSignId => (true, 0ul),
+            Msr.HwCr => (true, TscAtP0Frequency),
             _ => (false, 0ul),
         };
         return known;
@@ -205,7 +212,11 @@ internal sealed unsafe partial class XenVcpu
                 s->KernelGsBase = value;
                 return true;
             case Msr.Efer:
-                return value == s->Efer;
+                // Nothing speculates here: the bit is kept, as for any other guest of this processor.
+                if (((value ^ s->Efer) & ~AutoIbrs) != 0)
+                    return false;
+                s->Efer = value;
+                return true;
             case Msr.BiosSignId:
                 return true;
             default:

@@ -45,6 +45,7 @@ internal static class HandshakeJson
         ["vmId"] = m.VMId.ToString("D"),
         ["status"] = m.Status is { } status ? Write(status) : null,
         ["ringFidelity"] = m.RingFidelity.ToString(),
+        ["hypercallNames"] = new JsonArray([.. m.HypercallNames.Select(n => (JsonNode)n)]),
         ["error"] = m.Error is { } error ? Write(error) : null,
     };
 
@@ -57,6 +58,7 @@ internal static class HandshakeJson
         VMId = Identity(json, "vmId"),
         Status = json["status"] is JsonObject status ? ReadStatus(status) : null,
         RingFidelity = Enumeration<RingFidelity>(json, "ringFidelity"),
+        HypercallNames = json["hypercallNames"] is JsonArray names ? [.. names.Select(n => (string)n!)] : [],
         Error = json["error"] is JsonObject error ? ReadError(error) : null,
     };
 

@@ -83,6 +83,9 @@ internal sealed record HelloReply
     /// <summary>Rings: how exact what follows is.</summary>
     public Sdk.Rings.RingFidelity RingFidelity { get; init; }
 
+    /// <summary>Rings: names of the guest's hypercalls by number; empty entries mean none.</summary>
+    public IReadOnlyList<string> HypercallNames { get; init; } = [];
+
     /// <summary>Set when the request is refused; the connection ends.</summary>
     public WireError? Error { get; init; }
 }

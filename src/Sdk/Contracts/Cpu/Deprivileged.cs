@@ -83,7 +83,10 @@ public unsafe interface IDeprivilegedVcpu : IVcpu
 
     /// <summary>
     /// Counts and, while somebody traces, records a transfer that the supervisor has carried out. Rings are the guest's (<see cref="VcpuState.GuestKernel"/>: 0, else 3); a hypercall is a
-    /// transfer to ring -1 and is recorded with <paramref name="vector"/> as its number and <paramref name="detail"/> as its first argument.
+    /// transfer to ring -1: <see cref="RecordHypercall"/>.
     /// </summary>
     void RecordTransfer(ulong fromRip, int fromRing, RingCause cause, int vector, ulong detail);
+
+    /// <summary>Counts and, while somebody traces, records a hypercall with its first two arguments.</summary>
+    void RecordHypercall(ulong fromRip, int number, ulong first, ulong second);
 }

@@ -38,15 +38,21 @@ public sealed record RingTransition
     public required Guid VMId { get; init; }
     public required int Vcpu { get; init; }
     public required int From { get; init; }
+
+    /// <summary>-1 for a hypercall: the VMM.</summary>
     public required int To { get; init; }
     public required RingCause Cause { get; init; }
 
-    /// <summary>Vector for interrupts and exceptions, else null.</summary>
+    /// <summary>Vector for interrupts and exceptions, number of hypercalls, else null.</summary>
     public required int? Vector { get; init; }
 
     /// <summary><c>#PF</c>, <c>int 0x80</c>, a hypercall's name …; null where there is none.</summary>
     public required string? Name { get; init; }
     public required ulong Detail { get; init; }
+
+    /// <summary>A hypercall's first two arguments; null for all else.</summary>
+    public IReadOnlyList<ulong>? Arguments { get; init; }
+
     public required ulong FromRip { get; init; }
     public required ulong ToRip { get; init; }
     public required CpuMode FromMode { get; init; }

@@ -55,7 +55,7 @@ public struct RingEvent
     /// <summary>RIP of the instruction that caused it, or that was interrupted.</summary>
     public ulong FromRip;
 
-    /// <summary>RIP of the first instruction afterwards.</summary>
+    /// <summary>RIP of the first instruction afterwards; second argument of hypercalls, which enter no guest code.</summary>
     public ulong ToRip;
 
     /// <summary>Error code for exceptions, CR2 is not included; first argument of hypercalls; RAX for system calls.</summary>
@@ -102,6 +102,9 @@ public unsafe struct RingCounters
 
     /// <summary>Nanoseconds inside <see cref="IVcpu.Run"/>, in guest code and its emulation.</summary>
     public ulong RunNanoseconds;
+
+    /// <summary>Instructions of ring 0 that the VMM has carried out for a kernel in ring 3, and its direct writes to page tables.</summary>
+    public ulong PrivilegedInstructions, PageTableWrites;
 
     public byte NanosecondsValid;
 
