@@ -93,6 +93,21 @@ internal sealed unsafe class KvmPartition : IPartition
         return false;
     }
 
+    /// <summary>Where the guest's byte at <paramref name="gpa"/> is in this process; null where there is no memory that the guest may write.</summary>
+    public byte* Find(ulong gpa)
+    {
+        lock (_gate)
+        {
+            foreach (MemorySlot slot in _slots.Keys)
+            {
+                if (gpa - slot.Gpa < slot.Size)
+                    return slot.ReadOnly ? null : slot.Address + (gpa - slot.Gpa);
+            }
+        }
+
+        return null;
+    }
+
     public PartitionOptions Options { get; }
 
     public IPartitionInterruptController? InterruptController => _controller;

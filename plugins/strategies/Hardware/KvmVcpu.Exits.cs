@@ -13,22 +13,28 @@ internal sealed unsafe partial class KvmVcpu
         switch (_run->ExitReason)
         {
             case Kvm.ExitIo:
+                if (step && IsTrap())
+                    return VcpuExit.SingleStep;
                 PortAccess();
-                return null;
+                return step ? FinishStepped() : null;
             case Kvm.ExitMmio:
                 MmioAccess();
-                return null;
+                return step ? FinishStepped() : null;
             case Kvm.ExitRdmsr or Kvm.ExitWrmsr:
                 MsrAccess();
-                return null;
+                return step ? FinishStepped() : null;
+            case Kvm.ExitHlt when step && !_stepHalts:
+                return FinishStepped();
             case Kvm.ExitHlt:
                 _state->MpState = MpState.Halted;
                 TakeWakeConditions();
                 return VcpuExit.Halt;
             case Kvm.ExitIrqWindowOpen:
                 return VcpuExit.InterruptWindow;
-            case Kvm.ExitIntr or Kvm.ExitSetTpr:
+            case Kvm.ExitIntr:
                 return null;
+            case Kvm.ExitSetTpr:
+                return step ? FinishStepped() : null;
             case Kvm.ExitDebug when step:
                 return VcpuExit.SingleStep;
             case Kvm.ExitShutdown or Kvm.ExitSystemEvent:
@@ -183,13 +189,18 @@ internal sealed unsafe partial class KvmVcpu
         return text.ToString();
     }
 
-    /// <summary>Up to 15 bytes at RIP, the longest instruction; page by page, so that those before an unmapped page are shown.</summary>
+    /// <summary>Up to 15 bytes at RIP, the longest instruction.</summary>
     private string CodeAtRip()
     {
         ulong linear = _state->CS.Base + _state->Rip;
-        if (!_state->IsLongMode)
-            linear = (uint)linear;
         Span<byte> bytes = stackalloc byte[15];
+        int count = ReadCode(_state->IsLongMode ? linear : (uint)linear, bytes);
+        return count == 0 ? "not readable" : Convert.ToHexString(bytes[..count]);
+    }
+
+    /// <summary>Page by page, so that bytes before an unmapped page are there; returns how many.</summary>
+    private int ReadCode(ulong linear, Span<byte> bytes)
+    {
         int count = 0;
         while (count < bytes.Length && KvmPageWalk.TryTranslate(_partition, _state, linear + (ulong)count, out ulong gpa))
         {
@@ -199,6 +210,6 @@ internal sealed unsafe partial class KvmVcpu
             count += part;
         }
 
-        return count == 0 ? "not readable" : Convert.ToHexString(bytes[..count]);
+        return count;
     }
 }

@@ -33,6 +33,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
     public KvmVcpu(KvmPartition partition, int index, IVcpuHost host)
     {
         (_partition, Index, _host, _entry) = (partition, index, host, partition.Device.Entry);
+        _traps = new KvmStepTraps(partition);
         _fd = KvmDevice.Must(LinuxCalls.Ioctl(partition.Fd, Kvm.CreateVcpu, (nuint)index), $"virtual processor {index}");
         // SAFETY: both blocks live until Dispose; the state needs 64-byte alignment for its XSAVE area.
         _state = (VcpuState*)NativeMemory.AlignedAlloc((nuint)sizeof(VcpuState), 64);
@@ -90,23 +91,10 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
 
     public RingCounters* Counters => _counters;
 
-    /// <summary>KVM does not report transitions; the trace stays empty and its fidelity says so.</summary>
+    /// <summary>KVM does not report transitions: only <see cref="SingleStep"/> writes into it.</summary>
     public RingEventBuffer? Trace { get; set; }
 
     public VcpuExit Run() => Enter(step: false);
-
-    public VcpuExit SingleStep()
-    {
-        SetDebug(Kvm.GuestDebugEnable | Kvm.GuestDebugSingleStep);
-        try
-        {
-            return Enter(step: true);
-        }
-        finally
-        {
-            SetDebug(0);
-        }
-    }
 
     private VcpuExit Enter(bool step)
     {
@@ -219,7 +207,7 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
         uint irq = vector;
         if (LinuxCalls.Ioctl(_fd, Kvm.Interrupt, &irq) < 0)
             _host.ReportFailure($"KVM refused interrupt {vector}: {LinuxCalls.ErrorText()}.");
-        (_stateIsFresh, _windowIsKnown) = (false, false);
+        (_stateIsFresh, _windowIsKnown, _injected) = (false, false, vector);
     }
 
     public void Kick()

@@ -108,7 +108,7 @@ internal sealed class NestedImage
         string runner = Path.Combine(repository, "tests/hardware/Nested.Runner/bin/Release/net10.0");
         foreach (string file in Directory.EnumerateFiles(runner))
             image.AddHostFile("/app/" + Path.GetFileName(file), file);
-        string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(repository, "plugins/devices")), Path.Combine(repository, "plugins/strategies/Hardware")];
+        string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(repository, "plugins/devices")), Path.Combine(repository, "plugins/strategies/Hardware"), Path.Combine(repository, "plugins/strategies/Full")];
         foreach (string folder in folders)
         {
             string output = Path.Combine(folder, "bin/Release/net10.0");

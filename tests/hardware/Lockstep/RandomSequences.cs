@@ -1,0 +1,109 @@
+using Iced.Intel;
+using VirtPS.Opcodes;
+using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Testing.Conformance;
+using VirtPS.X86;
+
+namespace VirtPS.Lockstep;
+
+/// <summary>The opcode oracle's random instructions, with the addresses that it gives them mapped to the guest's upper RAM.</summary>
+internal sealed unsafe class RandomSequences : IDisposable
+{
+    // Two page tables (the addresses may cross a 2 MiB boundary), then the pages.
+    private const ulong Tables = 0x20_0000, Pages = 0x21_0000;
+    private const int Steps = 6;
+
+    private readonly Layout _layout = new();
+    private readonly XorShift _random;
+    private readonly Generator _generator;
+    private readonly Sequence _sequence = new(64);
+    private readonly Code[] _codes;
+
+    public RandomSequences(ulong seed)
+    {
+        _random = new XorShift(seed);
+        _generator = new Generator(_layout, _random, 64);
+        _codes = [.. new Catalog(64).Codes.Where(c => !IsLeftToTheHost(c))];
+        for (int i = 0; i < 512; i++)
+            ((int*)_layout.Table)[i] = _random.Below(400) - 200;
+        for (int i = 0; i < 256; i++)
+            ((long*)(_layout.Table + 2048))[i] = _random.Below(400) - 200;
+    }
+
+    /// <summary>
+    /// What two processors may answer differently: approximations, transcendental functions, counters. And MMX, which QEMU's emulated processor does without setting the exponents of x87
+    /// registers (SDM Vol. 1 §9.5.1), and x87 control words, whose reserved bits it keeps; the host's own processor judges all of them in tests/opcodes.
+    /// </summary>
+    private static bool IsLeftToTheHost(Code code) => UsesMmx(code) || code.Mnemonic() is Mnemonic.Rcpps or Mnemonic.Rcpss or Mnemonic.Rsqrtps or Mnemonic.Rsqrtss or Mnemonic.Vrcpps or Mnemonic.Vrcpss or Mnemonic.Vrsqrtps
+        or Mnemonic.Vrsqrtss or Mnemonic.Fsin or Mnemonic.Fcos or Mnemonic.Fsincos or Mnemonic.Fptan or Mnemonic.Fpatan or Mnemonic.Fyl2x or Mnemonic.Fyl2xp1 or Mnemonic.F2xm1 or Mnemonic.Fprem or Mnemonic.Fprem1
+        or Mnemonic.Cpuid or Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Xgetbv or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fnsave or Mnemonic.Fnstenv
+        or Mnemonic.Fldcw or Mnemonic.Fldenv or Mnemonic.Frstor;
+
+    private static bool UsesMmx(Code code) => Enumerable.Range(0, code.ToOpCode().OpCount).Any(k => code.ToOpCode().GetOpKind(k) is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem)
+        || code.Mnemonic() == Mnemonic.Emms;
+
+    /// <summary>One sequence with random state, compared after each of its instructions; null when both agree.</summary>
+    public string? RunOne(LockstepRun run)
+    {
+        _sequence.Clear((ulong)_layout.Code + (ulong)(_random.OneIn(8) ? Layout.Page - _random.Below(60) : 0));
+        while (_sequence.Steps.Count < Steps && !_sequence.Closed)
+            _generator.TryAppend(_random.Pick<Code>(_codes), _sequence);
+        _sequence.Code(_sequence.Length).CopyTo(new Span<byte>((byte*)_sequence.Origin, _sequence.Length));
+        MachineImage.FillVectors(_random, _layout.Sandbox, Layout.SandboxPages * Layout.Page);
+        MachineImage.FillVectors(_random, _layout.StackTop, Layout.Page);
+        MachineImage image = default;
+        image.Randomize(_random, (ulong)_layout.StackTop + 2048);
+        run.Both(m => Load(m, image));
+        var comparer = new StateComparer { Vectors = true };
+        ulong end = _sequence.Origin + (ulong)_sequence.Length;
+        // Undefined flags grow with the steps: those of the whole sequence are left out from its first instruction that has any.
+        string? difference = run.Run(64 * Steps, comparer, end, _ => comparer.UndefinedFlags = UndefinedAt(run.Ours.State->Rip));
+        return difference is null ? null : $"{difference} in {string.Join("; ", _sequence.Steps.Select(s => s.Instruction.ToString()))}";
+    }
+
+    /// <summary>Undefined behind the instruction at <paramref name="rip"/>: those of its step, and while that is under way those of the one before too.</summary>
+    private ulong UndefinedAt(ulong rip)
+    {
+        ulong before = 0;
+        foreach (Sequence.Step step in _sequence.Steps)
+        {
+            if (rip < _sequence.Origin + (ulong)step.End)
+                return before | step.UndefinedFlags;
+            before = step.UndefinedFlags;
+        }
+
+        return before;
+    }
+
+    private void Load(ConformanceMachine machine, in MachineImage image)
+    {
+        machine.EnterLongMode(_ => { });
+        ulong first = (ulong)_layout.Base;
+        for (ulong i = 0; i < 2; i++)
+            machine.Write64(PageDirectory + ((first >> 21) + i) * 8, Tables + i * 0x1000 | 7);
+        for (ulong page = 0; page < Layout.Pages; page++)
+        {
+            ulong linear = first + page * Layout.Page, gpa = Pages + page * Layout.Page;
+            machine.Write64(Tables + ((linear >> 12) - (first >> 21 << 9)) * 8, gpa | 7);
+            machine.Write(gpa, new ReadOnlySpan<byte>((byte*)linear, Layout.Page));
+        }
+
+        VcpuState* s = machine.State;
+        s->Cr4 |= Cr4.OSXSAVE;
+        s->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx;
+        fixed (MachineImage* i = &image)
+        {
+            new ReadOnlySpan<ulong>(i->Gpr, 16).CopyTo(new Span<ulong>(s->Gpr, 16));
+            new ReadOnlySpan<byte>(i->Xsave, VcpuState.XsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
+        }
+
+        // Nobody is there to be interrupted by.
+        s->Rflags = image.Flags & ~Rflags.IF;
+        s->Rip = _sequence.Origin;
+        machine.Vcpu.CommitState();
+    }
+
+    private const ulong PageDirectory = ConformanceMachine.PageDirectory;
+
+    public void Dispose() => _layout.Dispose();
+}
