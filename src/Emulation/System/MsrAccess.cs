@@ -1,4 +1,5 @@
 using VirtPS.Sdk;
+using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
 namespace VirtPS.Emulation;
@@ -52,6 +53,7 @@ public sealed unsafe partial class SoftVcpu
         ulong offset = value - Host.ReadMachineTsc();
         S->TscAdjust += offset - S->TscOffset;
         S->TscOffset = offset;
+        TellOfTsc();
         return true;
     }
 
@@ -59,6 +61,10 @@ public sealed unsafe partial class SoftVcpu
     {
         S->TscOffset += value - S->TscAdjust;
         S->TscAdjust = value;
+        TellOfTsc();
         return true;
     }
+
+    /// <summary>The runner looks at the offset before the next instruction: a paravirtual clock is in the TSC's ticks.</summary>
+    private void TellOfTsc() => Interlocked.Or(ref S->Requests, (uint)VcpuRequests.Exit);
 }
