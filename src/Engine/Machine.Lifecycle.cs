@@ -149,6 +149,7 @@ public sealed partial class Machine : IRunnerOwner
         _board.Clock.Start();
         // Before the devices, whose interrupts its controllers take: after the clock, which its own timers follow.
         OrCrash(_partition.Resume);
+        _board.Enlightenment?.Resumed();
         using (_board.Gate.Hold())
         {
             foreach ((_, IDevice device) in _devices)
@@ -233,6 +234,7 @@ public sealed partial class Machine : IRunnerOwner
     private unsafe void ResetParts(ResetKind kind)
     {
         _partition.InterruptController?.Reset();
+        _board.Enlightenment?.Reset();
         using (_board.Gate.Hold())
         {
             foreach ((_, IDevice device) in _devices)

@@ -30,6 +30,7 @@ public sealed partial class Machine
                 Devices = _devices.ToDictionary(d => d.Name, d => d.Device.Save()),
                 InterruptController = _partition.InterruptController?.Save(),
                 Partition = _partition.SaveState(),
+                Kvm = _board.Enlightenment?.Save(),
                 A20 = _guestControl.A20,
             };
         }
@@ -136,6 +137,8 @@ public sealed partial class Machine
             throw new VirtException("MachineStateInvalid", $"The saved machine has a device '{extra}', which this one lacks.");
         if (state.InterruptController is null != _partition.InterruptController is null)
             throw new VirtException("MachineStateInvalid", "The saved machine's interrupt controller is of another kind than this one's.");
+        if (state.Kvm is null != _board.Enlightenment is null)
+            throw new VirtException("MachineStateInvalid", "The saved machine and this one do not tell their guests alike that they run on KVM.", "Build the machine with the same enlightenment.");
     }
 
     private unsafe void Apply(MachineState state)
@@ -154,6 +157,8 @@ public sealed partial class Machine
             _partition.InterruptController!.Restore(controller);
         if (state.Partition is { } partition)
             _partition.RestoreState(partition);
+        if (state.Kvm is { } kvm)
+            _board.Enlightenment!.Restore(kvm);
         using (_board.Gate.Hold())
         {
             foreach ((string name, IDevice device) in _devices)

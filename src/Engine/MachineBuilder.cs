@@ -9,6 +9,7 @@ using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Memory;
 using VirtPS.Sdk.Plugins;
+using VirtPS.X86;
 
 namespace VirtPS.Engine;
 
@@ -88,6 +89,9 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         else
             board.UseApicBus();
         CreateVcpus(board, partition, strategy.GuestInterface, failures, undo);
+        KvmFeatures kvm = partition.Options.Cpuid.KvmFeatures;
+        if (kvm != KvmFeatures.None && !backend.Capabilities.AnswersKvmInterface)
+            board.Enlighten(kvm);
         var control = new MachineControl(configuration.ProcessorCount);
         List<(string Name, IDevice Device)> devices = CreateDevices(board, strategy, partition, control, undo);
         var machine = new Machine(new MachineAssembly

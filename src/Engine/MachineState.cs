@@ -1,4 +1,5 @@
 using System.Text.Json;
+using VirtPS.Engine.Enlightenments;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Devices;
 
@@ -33,6 +34,9 @@ public sealed record MachineState
 
     /// <summary>What else the partition keeps (a paravirtual clock); null for nothing.</summary>
     public byte[]? Partition { get; init; }
+
+    /// <summary>KVM's interface where the machine answers it; else null.</summary>
+    public KvmState? Kvm { get; init; }
 
     /// <summary>The address line 20 gate as the guest set it.</summary>
     public required bool A20 { get; init; }

@@ -3,6 +3,7 @@ using VirtPS.Emulation;
 using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Plugins;
 using VirtPS.Sdk.Rings;
 
@@ -43,6 +44,10 @@ public sealed class FullStrategy : IStrategy
         return new SoftBackend(new EngineOptions { Translate = FullOptions.Parse(options).Translate });
     }
 
-    public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) =>
-        CpuidModel.Create(vcpuCount, HostFeatures.Current, FullOptions.Parse(options).Cpu);
+    public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options)
+    {
+        var parsed = FullOptions.Parse(options);
+        CpuidPolicy policy = CpuidModel.Create(vcpuCount, HostFeatures.Current, parsed.Cpu);
+        return parsed.Enlightenment == Enlightenment.Kvm ? policy.WithKvm(CpuidPolicy.MachineKvmFeatures(vcpuCount)) : policy;
+    }
 }

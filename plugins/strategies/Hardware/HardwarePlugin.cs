@@ -74,6 +74,7 @@ internal sealed class KvmBackend : ICpuBackend
             Capabilities = new BackendCapabilities
             {
                 MaxVcpus = Math.Max(1, _device.Check(Kvm.CapMaxVcpus)),
+                AnswersKvmInterface = true,
                 HasInterruptController = options.UsesKernelIrqchip(_device),
                 RingFidelity = RingFidelity.AtExit,
                 Execution = ExecutionKind.NonRoot,

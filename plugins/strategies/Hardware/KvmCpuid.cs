@@ -53,27 +53,23 @@ internal static unsafe class KvmCpuid
         };
         SetTopology(entries, vcpuCount, x2Apic);
         LimitToAvx(entries);
-        if (features.HasFlag(GuestFeatures.Kvm))
-            AddKvmLeaves(entries, supported, vcpuCount, features.HasFlag(GuestFeatures.OwnApic));
-        return new CpuidPolicy(entries);
+        var policy = new CpuidPolicy(entries);
+        return features.HasFlag(GuestFeatures.Kvm) ? policy.WithKvm(Offered(supported, vcpuCount, features.HasFlag(GuestFeatures.OwnApic))) : policy;
     }
 
     /// <summary>
-    /// Documentation/virt/kvm/x86/cpuid.rst. Of what KVM offers, without asynchronous page faults (guest memory is the worker's, and is there) and memory encryption; what is answered by
-    /// KVM's local APIC only where the guest has that.
+    /// Of what KVM offers, without asynchronous page faults (guest memory is the worker's, and is there) and memory encryption; what is answered by KVM's local APIC only where the guest
+    /// has that.
     /// </summary>
-    private static void AddKvmLeaves(Dictionary<(uint Leaf, uint SubLeaf), CpuidResult> entries, CpuidPolicy supported, int vcpuCount, bool ownApic)
+    private static KvmFeatures Offered(CpuidPolicy supported, int vcpuCount, bool ownApic)
     {
-        const uint Signature = 0x4000_0000, Features = 0x4000_0001, OldClock = 1 << 0, AsyncPageFault = 1 << 4 | 1 << 10 | 1 << 14, PvEoi = 1 << 6, PvUnhalt = 1 << 7, SendIpi = 1 << 11,
-            PollControl = 1 << 12, SchedYield = 1 << 13, ExtendedDestination = 1 << 15, Encryption = 1 << 16 | 1 << 17;
-        uint bits = supported.Query(Features, 0).Eax & ~(OldClock | AsyncPageFault | ExtendedDestination | Encryption);
+        const KvmFeatures Never = KvmFeatures.OldClock | KvmFeatures.AsyncPageFault | KvmFeatures.AsyncPageFaultVmExit | KvmFeatures.AsyncPageFaultInterrupt | KvmFeatures.ExtendedDestination
+            | KvmFeatures.MapGpaRange | KvmFeatures.MigrationControl;
+        const KvmFeatures SeveralVcpus = KvmFeatures.PvUnhalt | KvmFeatures.PvSendIpi | KvmFeatures.PvSchedYield;
+        KvmFeatures offered = (KvmFeatures)supported.Query(KvmInterface.FeaturesLeaf, 0).Eax & ~Never;
         if (!ownApic)
-            bits &= ~(PvEoi | PvUnhalt | SendIpi | PollControl | SchedYield);
-        if (vcpuCount == 1)
-            bits &= ~(PvUnhalt | SendIpi | SchedYield);
-        // "KVMKVMKVM" and zeros.
-        entries[(Signature, 0)] = new CpuidResult(Features, 0x4B4D_564B, 0x564B_4D56, 0x4D);
-        entries[(Features, 0)] = new CpuidResult(bits, 0, 0, 0);
+            offered &= ~(SeveralVcpus | KvmFeatures.PvEoi | KvmFeatures.PollControl);
+        return vcpuCount > 1 ? offered : offered & ~SeveralVcpus;
     }
 
     /// <summary>SDM Vol. 2A, CPUID leaves 4 and 0Bh; AMD APM Vol. 3 appendix E, Fn8000_0001, Fn8000_0008, Fn8000_001D.</summary>

@@ -17,7 +17,7 @@ internal sealed unsafe class KvmMsrs
         0x200, 0x201, 0x202, 0x203, 0x204, 0x205, 0x206, 0x207, 0x208, 0x209, 0x20A, 0x20B, 0x20C, 0x20D, 0x20E, 0x20F,
         Msr.McgStatus, Msr.McgCtl, Msr.FeatureControl, Msr.DebugCtl, Msr.HwCr, Msr.DeCfg, 0xC001011F, 0x140, 0xE1, 0xC0000104, 0x122, 0x1FC,
         // kvmclock, asynchronous page faults (enable, vector), steal time, EOI, poll control (Documentation/virt/kvm/x86/msr.rst).
-        0x12, 0x4B564D01, 0x4B564D02, 0x4B564D06, 0x4B564D03, 0x4B564D04, 0x4B564D05,
+        0x12, KvmInterface.SystemTime, KvmInterface.AsyncPageFault, KvmInterface.AsyncPageFaultVector, KvmInterface.StealTime, KvmInterface.PvEoi, KvmInterface.PollControl,
     ];
 
     private static readonly uint[] s_named =

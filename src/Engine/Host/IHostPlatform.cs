@@ -17,6 +17,9 @@ public interface IHostPlatform
     /// <summary>Called by a thread that must wake on time: asks for the finest timer resolution.</summary>
     void PrepareTimingThread();
 
+    /// <summary>How long the calling thread has been ready to run without getting a processor, from its start; null where the host does not tell.</summary>
+    HostRunDelay? OpenRunDelay() => null;
+
     /// <summary>
     /// Opens a disk's file and locks it: for this process alone, or, read-only, together with other readers. Throws <see cref="Sdk.VirtException"/> that names the
     /// file: <c>DiskNotFound</c>, <c>DiskInvalid</c> (not a regular file), <c>DiskInUse</c>, <c>AccessDenied</c>.
@@ -35,6 +38,15 @@ public abstract class HostEvent : IDisposable
 
     /// <summary>Signals. Cheap when nobody waits.</summary>
     public abstract void Set();
+
+    public abstract void Dispose();
+}
+
+/// <summary>A thread's waiting for a processor. Used by one thread.</summary>
+public abstract class HostRunDelay : IDisposable
+{
+    /// <summary>Nanoseconds since the thread began; never less than before.</summary>
+    public abstract ulong Read();
 
     public abstract void Dispose();
 }

@@ -17,6 +17,8 @@ internal sealed class LinuxHostPlatform : IHostPlatform
 
     public HostDiskFile OpenDiskFile(string path, bool readOnly) => LinuxDiskFile.Open(path, readOnly);
 
+    public HostRunDelay? OpenRunDelay() => LinuxRunDelay.TryOpen();
+
     // The default slack of 50 µs would be added to every sleep; failure only costs precision.
     public void PrepareTimingThread() => LinuxNative.Prctl(LinuxNative.PrSetTimerSlack, 1, 0, 0, 0);
 }

@@ -26,6 +26,7 @@ internal sealed unsafe class LocalApicHost(VcpuRunner runner, Board board) : ILo
         runner.Vcpu.SynchronizeState();
         VcpuState.Reset(runner.State, init: true, bootstrap: runner.Index == 0);
         Interlocked.And(ref runner.State->Requests, ~(uint)VcpuRequests.Nmi);
+        runner.Enlightenment?.Reset();
         runner.Vcpu.CommitState();
     }
 

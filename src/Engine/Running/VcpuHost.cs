@@ -1,3 +1,4 @@
+using VirtPS.Engine.Enlightenments;
 using VirtPS.Engine.Interrupts;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
@@ -39,6 +40,9 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         ulong value = _apic?.ApicBase ?? 0;
         _apicPage = (value & Mode) == Msr.ApicBaseEnable ? value & ~0xFFFul & ((1ul << 52) - 1) : NoApicPage;
     }
+
+    /// <summary>KVM's interface; null where the machine does not answer it.</summary>
+    public KvmVcpu? Enlightenment { get; set; }
 
     public void ReadPort(ushort port, int size, byte* data, int count)
     {
@@ -86,7 +90,11 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         try
         {
             if ((gpa & ~0xFFFul) == _apicPage)
+            {
+                Enlightenment?.BeforeApicAccess();
                 return ReadApic((int)(gpa & 0xFFF), size);
+            }
+
             using (board.Gate.Hold())
             {
                 if (log.IsEnabled(LogLevel.Debug) && board.Mmio.OwnerOf(gpa) is null)
@@ -107,6 +115,7 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         {
             if ((gpa & ~0xFFFul) == _apicPage)
             {
+                Enlightenment?.BeforeApicAccess();
                 // Registers are 32 bits wide and 16-byte aligned; narrower or misaligned writes have no defined effect (SDM Vol. 3A §10.4.1).
                 if (size >= 4 && (gpa & 0xF) == 0)
                     _apic!.WriteRegister((int)(gpa & 0xFFF), (uint)value);
@@ -132,7 +141,13 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         try
         {
             if (IsApicMsr(msr))
+            {
+                Enlightenment?.BeforeApicAccess();
                 return _apic is not null && _apic.ReadMsr(msr, out value);
+            }
+
+            if (Enlightenment?.ReadMsr(msr, out value) is { } answered)
+                return answered;
         }
         catch (Exception e)
         {
@@ -150,12 +165,16 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
         {
             if (IsApicMsr(msr))
             {
+                Enlightenment?.BeforeApicAccess();
                 if (_apic is null || !_apic.WriteMsr(msr, value))
                     return false;
                 if (msr == Msr.ApicBase)
                     RefreshApicPage();
                 return true;
             }
+
+            if (Enlightenment?.WriteMsr(msr, value) is { } taken)
+                return taken;
         }
         catch (Exception e)
         {
@@ -181,7 +200,10 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
     {
         try
         {
-            return guest.Hypercall(Vcpu, state);
+            if (Enlightenment is not { } kvm)
+                return guest.Hypercall(Vcpu, state);
+            kvm.Hypercall(state);
+            return true;
         }
         catch (Exception e)
         {

@@ -1,3 +1,4 @@
+using VirtPS.Engine.Enlightenments;
 using VirtPS.Engine.Host;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Plugins;
@@ -58,6 +59,13 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
     public VcpuState* State { get; }
 
     public int Index => Vcpu.Index;
+
+    /// <summary>The vCPU's side of KVM's interface; null where the machine does not answer it.</summary>
+    public KvmVcpu? Enlightenment
+    {
+        get => Host.Enlightenment;
+        set => Host.Enlightenment = value;
+    }
 
     public RunnerState Phase { get; private set; }
 
@@ -196,6 +204,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
     {
         _board.Gate.AdoptCurrentThread();
         _platform.PrepareTimingThread();
+        Enlightenment?.Begin(_platform);
         try
         {
             while (ServeControl())
@@ -207,6 +216,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
         }
         finally
         {
+            Enlightenment?.End();
             _board.Gate.ReleaseThread();
             Finish();
         }
@@ -275,7 +285,9 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
 
         ulong start = _source.HostNanoseconds;
         Volatile.Write(ref _runningSince, start);
+        Enlightenment?.BeforeRun(start);
         VcpuExit exit = Vcpu.Run();
+        Enlightenment?.AfterRun();
         Volatile.Write(ref _runningSince, 0);
         Vcpu.Counters->RunNanoseconds += _source.HostNanoseconds - start;
         LastExit = exit;
@@ -320,7 +332,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
     {
         if (State->MpState != MpState.Halted)
             return false;
-        if ((Volatile.Read(ref State->Requests) & WakeBits()) == 0 && !State->Pending.IsPending)
+        if ((Volatile.Read(ref State->Requests) & WakeBits()) == 0 && !State->Pending.IsPending && Enlightenment?.TakeKick() != true)
             return false;
         State->MpState = MpState.Runnable;
         return true;
@@ -335,7 +347,9 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
             ReportShutdown();
         ulong start = _source.HostNanoseconds;
         Volatile.Write(ref _haltedSince, start);
+        Enlightenment?.FallAsleep();
         SleepUntil(ExitBit | LocalApicBit | (State->MpState == MpState.Halted ? WakeBits() : 0));
+        Enlightenment?.WakeUp();
         Volatile.Write(ref _haltedSince, 0);
         Vcpu.Counters->HaltedNanoseconds += _source.HostNanoseconds - start;
     }
@@ -397,6 +411,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
         {
             int vector = apic.Acknowledge();
             SetInterrupt(apic.HasInterrupt);
+            Enlightenment?.Delivered();
             return vector;
         }
 

@@ -1,4 +1,5 @@
 using VirtPS.Engine.Buses;
+using VirtPS.Engine.Enlightenments;
 using VirtPS.Engine.Interrupts;
 using VirtPS.Engine.Running;
 using VirtPS.Sdk;
@@ -7,6 +8,7 @@ using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Interrupts;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Memory;
+using VirtPS.X86;
 using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Engine;
@@ -58,6 +60,9 @@ internal sealed class Board
     /// <summary>The partition's own controller; null: controllers are devices.</summary>
     public IPartitionInterruptController? PartitionInterrupts { get; private set; }
 
+    /// <summary>KVM's interface; null where CPUID does not offer it or the backend answers it.</summary>
+    public KvmEnlightenment? Enlightenment { get; private set; }
+
     /// <summary>The partition's doorbells; null where it has none.</summary>
     public IPartitionDoorbells? Doorbells { get; init; }
 
@@ -67,6 +72,14 @@ internal sealed class Board
     public IGuestPlatform? Platform { get; set; }
 
     public InterruptWire Gsi(int gsi) => _gsi[gsi];
+
+    /// <summary>The machine answers KVM's interface. Behind the vCPUs.</summary>
+    public void Enlighten(KvmFeatures features)
+    {
+        Enlightenment = new KvmEnlightenment(this, features);
+        foreach (KvmVcpu vcpu in Enlightenment.Vcpus)
+            vcpu.Attach();
+    }
 
     /// <summary>Uses the APIC bus; controllers come as devices.</summary>
     public void UseApicBus() => Msi = Apics;

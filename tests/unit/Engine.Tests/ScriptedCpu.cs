@@ -15,6 +15,8 @@ internal sealed class ScriptedStrategy(Func<ScriptedVcpu, VcpuExit> script) : IS
 
     public bool Disposed { get; set; }
 
+    public CpuidPolicy Cpuid { get; init; } = new([]);
+
     /// <summary>What its partitions bring themselves; null: nothing.</summary>
     public OwnParts? Own { get; init; }
 
@@ -30,7 +32,7 @@ internal sealed class ScriptedStrategy(Func<ScriptedVcpu, VcpuExit> script) : IS
 
     public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log) => new Backend(this);
 
-    public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) => new([]);
+    public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) => Cpuid;
 
     private sealed class Guest : IGuestInterface
     {

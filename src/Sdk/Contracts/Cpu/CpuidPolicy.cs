@@ -1,3 +1,5 @@
+using VirtPS.X86;
+
 namespace VirtPS.Sdk.Cpu;
 
 /// <summary>One CPUID answer.</summary>
@@ -23,6 +25,28 @@ public sealed class CpuidPolicy
     /// <summary>A copy with one entry replaced or added.</summary>
     public CpuidPolicy With(uint leaf, uint subLeaf, CpuidResult result) =>
         new(new Dictionary<(uint, uint), CpuidResult>(_entries) { [(leaf, subLeaf)] = result });
+
+    /// <summary>
+    /// What a machine answers by itself of KVM's interface, for strategies whose backend leaves MSRs and hypercalls to it. Without asynchronous page faults (guest memory is always there)
+    /// and poll control (nobody polls).
+    /// </summary>
+    public static KvmFeatures MachineKvmFeatures(int vcpuCount) =>
+        KvmFeatures.NoIoDelay | KvmFeatures.Clock | KvmFeatures.ClockStable | KvmFeatures.StealTime | KvmFeatures.PvEoi
+        | (vcpuCount > 1 ? KvmFeatures.PvUnhalt | KvmFeatures.PvTlbFlush | KvmFeatures.PvSendIpi | KvmFeatures.PvSchedYield : 0);
+
+    /// <summary>The features of KVM's interface that this table offers; none where it does not show KVM's signature.</summary>
+    public KvmFeatures KvmFeatures =>
+        Query(KvmInterface.SignatureLeaf, 0) is { Ebx: KvmInterface.SignatureEbx, Ecx: KvmInterface.SignatureEcx, Edx: KvmInterface.SignatureEdx }
+            ? (KvmFeatures)Query(KvmInterface.FeaturesLeaf, 0).Eax : KvmFeatures.None;
+
+    /// <summary>A copy that says that the guest runs on KVM, in place of any other hypervisor's leaves.</summary>
+    public CpuidPolicy WithKvm(KvmFeatures features)
+    {
+        var entries = _entries.Where(e => e.Key.Leaf is < KvmInterface.SignatureLeaf or >= 0x5000_0000).ToDictionary(e => e.Key, e => e.Value);
+        entries[(KvmInterface.SignatureLeaf, 0)] = new CpuidResult(KvmInterface.FeaturesLeaf, KvmInterface.SignatureEbx, KvmInterface.SignatureEcx, KvmInterface.SignatureEdx);
+        entries[(KvmInterface.FeaturesLeaf, 0)] = new CpuidResult((uint)features, 0, 0, 0);
+        return new CpuidPolicy(entries);
+    }
 
     /// <summary>Leaves whose answer depends on ECX (SDM Vol. 2A, CPUID).</summary>
     public static bool HasSubLeaves(uint leaf) =>

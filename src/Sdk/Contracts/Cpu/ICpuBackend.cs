@@ -24,6 +24,9 @@ public sealed record BackendCapabilities
     /// <summary>The partition offers its own PIC, IOAPIC, local APICs and 8254 timer (<see cref="IPartition.InterruptController"/>).</summary>
     public bool HasInterruptController { get; init; }
 
+    /// <summary>The partition answers itself what CPUID offers of KVM's interface; else the machine does.</summary>
+    public bool AnswersKvmInterface { get; init; }
+
     /// <summary>What ring transitions it can report.</summary>
     public required RingFidelity RingFidelity { get; init; }
 
