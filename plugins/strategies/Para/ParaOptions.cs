@@ -33,6 +33,11 @@ internal sealed record ParaOptions(CpuLevel Cpu, bool Translate)
                     if (!s_levels.TryGetValue(value, out level))
                         throw Invalid($"The strategy Para has no cpu '{value}'.", $"Use one of: {string.Join(", ", s_levels.Keys)}.", value);
                     break;
+                // A kernel that sees two hypervisors takes one of them: the guest must see Xen alone.
+                case "enlightenment":
+                    if (!string.Equals(value, "None", StringComparison.OrdinalIgnoreCase))
+                        throw Invalid($"A Xen PV guest can't have the enlightenment '{value}': it talks to Xen.", "Use -Enlightenment None, or the strategy Full or Hardware.", value);
+                    break;
                 default:
                     throw Invalid($"The strategy Para has no option '{name}'.", "It has: tier, cpu.", name);
             }

@@ -66,6 +66,10 @@ public sealed class NewVirtVM : VirtCmdlet
     [Parameter]
     public Hashtable StrategyOption { get; set; } = [];
 
+    /// <summary>What the guest is told of being virtual; without it what the strategy does by default.</summary>
+    [Parameter(ValueFromPipelineByPropertyName = true)]
+    public Enlightenment? Enlightenment { get; set; }
+
     [Parameter]
     public GuestResetAction OnReset { get; set; } = GuestResetAction.Restart;
 
@@ -103,7 +107,7 @@ public sealed class NewVirtVM : VirtCmdlet
         Memory = Memory,
         ProcessorCount = ProcessorCount,
         Strategy = strategy,
-        StrategyOptions = StrategyOption.Cast<DictionaryEntry>().ToDictionary(e => $"{e.Key}", e => $"{e.Value}"),
+        StrategyOptions = StrategyOptionTable.Merge(StrategyOption, null, Enlightenment)!,
         OnReset = OnReset,
         OnTripleFault = OnTripleFault,
         Boot = Boot(),

@@ -30,6 +30,10 @@ public sealed class SetVirtVM : VirtVMActionCmdlet
     [Parameter]
     public Hashtable? StrategyOption { get; set; }
 
+    /// <summary>Changes that one option of the strategy; the others stay.</summary>
+    [Parameter]
+    public Enlightenment? Enlightenment { get; set; }
+
     /// <summary>An empty string goes back to the embedded guest.</summary>
     [Parameter]
     public string? Kernel { get; set; }
@@ -60,7 +64,7 @@ public sealed class SetVirtVM : VirtVMActionCmdlet
             Memory = Memory,
             ProcessorCount = ProcessorCount,
             Strategy = Strategy,
-            StrategyOptions = StrategyOption?.Cast<DictionaryEntry>().ToDictionary(e => $"{e.Key}", e => $"{e.Value}"),
+            StrategyOptions = StrategyOptionTable.Merge(StrategyOption, vm.StrategyOptions, Enlightenment),
             OnReset = OnReset,
             OnTripleFault = OnTripleFault,
             Boot = BootChange(vm),
