@@ -12,7 +12,8 @@ internal sealed class GuestRun : IDisposable
 {
     private readonly TextConsole _console = new();
 
-    public GuestRun(BootConfiguration boot, ulong memory = 64 << 20, int processors = 1, string strategy = "Full", GuestResetAction onReset = GuestResetAction.Stop)
+    public GuestRun(BootConfiguration boot, ulong memory = 64 << 20, int processors = 1, string strategy = "Full", GuestResetAction onReset = GuestResetAction.Stop,
+        IReadOnlyDictionary<string, string>? strategyOptions = null)
     {
         var configuration = new VmConfiguration
         {
@@ -20,6 +21,7 @@ internal sealed class GuestRun : IDisposable
             Id = Guid.NewGuid(),
             CreationTime = DateTimeOffset.UtcNow,
             Strategy = strategy,
+            StrategyOptions = strategyOptions ?? new Dictionary<string, string>(),
             Memory = memory,
             ProcessorCount = processors,
             Boot = boot,
