@@ -10,11 +10,12 @@ internal static unsafe class Comparer
     private static readonly string[] s_gprs = ["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"];
 
     /// <summary>Null when they agree; else what differs, native first.</summary>
-    public static string? Compare(in MachineImage native, in MachineImage guest, ulong undefinedFlags, int bits)
+    public static string? Compare(in MachineImage native, in MachineImage guest, ulong undefinedFlags, int bits, bool faulted = false)
     {
         fixed (MachineImage* n = &native, g = &guest)
         {
-            ulong mask = (Rflags.Status | Rflags.DF) & ~undefinedFlags;
+            // A fault shows RF as well.
+            ulong mask = (Rflags.Status | Rflags.DF | (faulted ? Rflags.RF : 0)) & ~undefinedFlags;
             bool same = ((n->Flags ^ g->Flags) & mask) == 0
                 && SameRegisters(n, g, bits)
                 && SameBytes(n, g, 0, 6) && SameBytes(n, g, 24, 4) && SameBytes(n, g, 32, 384) && SameBytes(n, g, 576, 256);

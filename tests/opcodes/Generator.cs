@@ -14,6 +14,9 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
     private readonly InstructionInfoFactory _facts = new();
     private readonly List<Instruction> _setUp = [];
 
+    /// <summary>Memory operands lie where they fault, or may: over the sandbox's end, or in the page that cannot be written.</summary>
+    public bool Dangerous { get; set; }
+
     /// <summary>Linear address of the memory operand.</summary>
     private ulong _target;
 
@@ -131,6 +134,8 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
 
     private ulong SandboxAddress(int size, int alignment)
     {
+        if (Dangerous)
+            return (ulong)layout.Hole + (ulong)((random.Below(2 * Layout.Page + 2 * size) - 2 * size) & -alignment);
         int room = Layout.SandboxPages * Layout.Page - size;
         // One in eight around the page boundary.
         int offset = random.OneIn(8) ? Math.Min(Layout.Page - random.Below(size + 1), room) : random.Below(room + 1);

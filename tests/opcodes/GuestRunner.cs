@@ -39,9 +39,14 @@ internal sealed unsafe class GuestRunner : IDisposable
         _host.State = _vcpu.State;
         _root = NewTable();
         for (int i = 0; i < Layout.Pages; i++)
-            MapPage((ulong)layout.Base + (ulong)(i * Layout.Page), DataArea + (ulong)(PageStride * i), PageBits.US);
+        {
+            byte* page = layout.Base + i * Layout.Page;
+            if (page != layout.CodeHole && page != layout.Hole)
+                MapPage((ulong)page, DataArea + (ulong)(PageStride * i), page == layout.ReadOnly ? PageBits.US : PageBits.US | PageBits.RW);
+        }
+
         for (ulong i = 0; i < StackOffset; i += Layout.Page)
-            MapPage(SystemLinear + i, SystemArea + i, 0);
+            MapPage(SystemLinear + i, SystemArea + i, PageBits.RW);
         BuildTables();
         EnterLongMode(_root);
     }
@@ -52,12 +57,16 @@ internal sealed unsafe class GuestRunner : IDisposable
         byte* area = _slot.Address + SystemArea;
         *(ulong*)(area + 8) = 0x00AF_9B00_0000_FFFF;
         *(ulong*)(area + TssOffset + 4) = SystemLinear + StackOffset;
+        // No I/O permission bitmap.
+        *(ushort*)(area + TssOffset + 0x66) = 0x68;
         new Span<byte>(area + HandlerOffset, 256).Fill(0xF4);
         for (ulong vector = 0; vector < 256; vector++)
         {
             ulong handler = SystemLinear + HandlerOffset + vector;
             ulong* gate = (ulong*)(area + IdtOffset + 16 * vector);
-            gate[0] = handler & 0xFFFF | 8ul << 16 | 0x8E00ul << 32 | (handler >> 16 & 0xFFFF) << 48;
+            // INT3 and INTO are for everybody.
+            ulong type = vector is Vector.BP or Vector.OF ? 0xEE00ul : 0x8E00ul;
+            gate[0] = handler & 0xFFFF | 8ul << 16 | type << 32 | (handler >> 16 & 0xFFFF) << 48;
             gate[1] = handler >> 32;
         }
     }
@@ -120,6 +129,47 @@ internal sealed unsafe class GuestRunner : IDisposable
         return why;
     }
 
+    /// <summary>Puts a program in place: at <paramref name="start"/>, with the way out behind it.</summary>
+    public void LoadProgram(byte* start, ReadOnlySpan<byte> code)
+    {
+        CopyIn(start, code);
+        CopyIn(start + code.Length, [0x0F, 0x01, 0xC1]);
+        InvalidatePage(start);
+        InvalidatePage(start + code.Length + 2);
+    }
+
+    /// <summary>Runs a program that is in place until it reaches <paramref name="end"/> or faults. Null, or what went wrong otherwise.</summary>
+    public string? RunProgram(byte* start, byte* end, int bits, in MachineImage input, out Outcome outcome)
+    {
+        SetSegments(bits);
+        Load(input, (ulong)start);
+        VcpuExit exit = StepSingly ? StepTo((ulong)end) : _vcpu.Run();
+        outcome = new Outcome { Vector = Outcome.ReachedEnd, Rip = (ulong)end };
+        Store(out outcome.Image);
+        if (exit == VcpuExit.Kicked && _vcpu.State->Rip == (ulong)end + 3)
+            return null;
+        string? failure = exit == VcpuExit.Halt ? null : Explain(exit, (ulong)start);
+        if (failure == null)
+            ReadFault(ref outcome);
+        VcpuState.Reset(_vcpu.State, init: false, bootstrap: true);
+        EnterLongMode(_root);
+        return failure;
+    }
+
+    private void ReadFault(ref Outcome outcome)
+    {
+        VcpuState* s = _vcpu.State;
+        outcome.Vector = (int)(s->Rip - 1 - (SystemLinear + HandlerOffset));
+        ulong* frame = (ulong*)(_slot.Address + SystemArea + (s->Gpr[(int)Gpr.Rsp] - SystemLinear));
+        if (Outcome.HasError(outcome.Vector))
+            outcome.Error = *frame++;
+        if (outcome.Vector == Vector.PF)
+            outcome.Cr2 = s->Cr2;
+        outcome.Rip = frame[0];
+        outcome.Image.Flags = frame[2];
+        outcome.Image.SetGpr((int)Gpr.Rsp, frame[3]);
+    }
+
     public void Dispose()
     {
         _vcpu.Dispose();
@@ -136,7 +186,7 @@ internal sealed unsafe class GuestRunner : IDisposable
             return $"{exit}: {Vector.Mnemonic(_vcpu.PendingFault.Vector)} could not be delivered";
         int vector = (int)(s->Rip - 1 - (SystemLinear + HandlerOffset));
         ulong* frame = (ulong*)(_slot.Address + SystemArea + (s->Gpr[(int)Gpr.Rsp] - SystemLinear));
-        bool hasError = vector is Vector.DF or (>= Vector.TS and <= Vector.PF) or Vector.AC;
+        bool hasError = Outcome.HasError(vector);
         ulong rip = frame[hasError ? 1 : 0];
         return $"{Vector.Mnemonic(vector) ?? vector.ToString()}({(hasError ? frame[0] : 0):X}) at +0x{rip - start:X}, CR2 0x{s->Cr2:X}";
     }
@@ -179,19 +229,19 @@ internal sealed unsafe class GuestRunner : IDisposable
         return table;
     }
 
-    private void MapPage(ulong linear, ulong gpa, ulong user)
+    private void MapPage(ulong linear, ulong gpa, ulong rights)
     {
-        const ulong Bits = PageBits.P | PageBits.RW | PageBits.A | PageBits.D;
+        const ulong Bits = PageBits.P | PageBits.A | PageBits.D;
         ulong table = _root;
         for (int shift = 39; shift > 12; shift -= 9)
         {
             ref ulong entry = ref *(ulong*)(_slot.Address + table + (linear >> shift & 0x1FF) * 8);
             if ((entry & PageBits.P) == 0)
-                entry = NewTable() | Bits | PageBits.US;
+                entry = NewTable() | Bits | PageBits.US | PageBits.RW;
             table = entry & PageBits.AddressMask;
         }
 
-        *(ulong*)(_slot.Address + table + (linear >> 12 & 0x1FF) * 8) = gpa | Bits | user;
+        *(ulong*)(_slot.Address + table + (linear >> 12 & 0x1FF) * 8) = gpa | Bits | rights;
     }
 
     // Selectors are those of a 64-bit Linux process, so that instructions that read them agree; in compatibility mode DS and ES are loaded.

@@ -9,7 +9,7 @@ namespace VirtPS.Opcodes;
 internal sealed unsafe partial class Layout : IDisposable
 {
     public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, SandboxPages = 2,
-        Pages = StubPages + CodePages + SandboxPages + 1 + StackPages;
+        Pages = StubPages + CodePages + 2 + SandboxPages + 2 + 1 + 1 + StackPages;
 
     public Layout()
     {
@@ -18,6 +18,12 @@ internal sealed unsafe partial class Layout : IDisposable
         if (p == -1)
             throw new InvalidOperationException($"No executable memory below 2 GiB (mmap, error {Marshal.GetLastPInvokeError()}).");
         Base = (byte*)p;
+        // Nothing behind the code and behind the sandbox, then a page that cannot be written: where faults come from.
+        const int None = 0, ReadExecute = 5;
+        // Present, that is; Linux would tell of a write to a page that is not there.
+        *ReadOnly = 0;
+        if (Mprotect((nint)CodeHole, Page, None) != 0 || Mprotect((nint)Hole, Page, None) != 0 || Mprotect((nint)ReadOnly, Page, ReadExecute) != 0)
+            throw new InvalidOperationException($"mprotect, error {Marshal.GetLastPInvokeError()}.");
     }
 
     public byte* Base { get; }
@@ -28,14 +34,26 @@ internal sealed unsafe partial class Layout : IDisposable
     /// <summary>The sequence under test.</summary>
     public byte* Code => Base + StubPages * Page;
 
-    /// <summary>What memory operands point into; two pages, so that some cross the boundary.</summary>
-    public byte* Sandbox => Code + CodePages * Page;
+    /// <summary>What memory operands point into; two pages, so that some cross the boundary. A page before it is for gathers with negative indices.</summary>
+    public byte* Sandbox => CodeHole + 2 * Page;
+
+    /// <summary>Not mapped: code that runs on over its last page's end.</summary>
+    public byte* CodeHole => Code + CodePages * Page;
+
+    /// <summary>Not mapped: behind the sandbox.</summary>
+    public byte* Hole => Sandbox + SandboxPages * Page;
+
+    /// <summary>Mapped without the right to write.</summary>
+    public byte* ReadOnly => Hole + Page;
 
     /// <summary>Constants that set-up code reads: small indices for gathers.</summary>
-    public byte* Table => Sandbox + SandboxPages * Page;
+    public byte* Table => ReadOnly + Page;
+
+    /// <summary>What programs keep for themselves: loop counters, jump targets.</summary>
+    public byte* Control => Table + Page;
 
     /// <summary>The upper page is compared; those below stay free for what the operating system may push.</summary>
-    public byte* Stack => Table + Page;
+    public byte* Stack => Control + Page;
 
     public byte* StackTop => Stack + (StackPages - 1) * Page;
 
@@ -43,6 +61,9 @@ internal sealed unsafe partial class Layout : IDisposable
 
     [LibraryImport("libc", EntryPoint = "mmap", SetLastError = true)]
     private static partial nint Mmap(nint address, nuint length, int protection, int flags, int fd, long offset);
+
+    [LibraryImport("libc", EntryPoint = "mprotect", SetLastError = true)]
+    private static partial int Mprotect(nint address, nuint length, int protection);
 
     [LibraryImport("libc", EntryPoint = "munmap", SetLastError = true)]
     private static partial int Munmap(nint address, nuint length);

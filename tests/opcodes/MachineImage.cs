@@ -16,6 +16,8 @@ internal unsafe struct MachineImage
     [FieldOffset(XsaveOffset)]
     public fixed byte Xsave[XsaveSize];
 
+    public void SetGpr(int register, ulong value) => Gpr[register] = value;
+
     /// <summary>Random state: all floating-point exceptions masked, TF, AC and NT clear, stack pointer in the stack page.</summary>
     public void Randomize(XorShift random, ulong stack)
     {

@@ -3,7 +3,7 @@ using Iced.Intel;
 namespace VirtPS.Opcodes;
 
 /// <summary>Runs a sequence on the host CPU: entry code loads the whole state, the sequence jumps to exit code that stores it.</summary>
-internal sealed unsafe class NativeRunner
+internal sealed unsafe partial class NativeRunner : IDisposable
 {
     private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040;
 
@@ -28,6 +28,7 @@ internal sealed unsafe class NativeRunner
         EmitExit64();
         _exit32 = Here;
         EmitExit32();
+        EmitFaultHandlers();
     }
 
     /// <summary>Whether the operating system lets a 64-bit process use a 32-bit code segment, which LAR tells.</summary>
@@ -57,8 +58,32 @@ internal sealed unsafe class NativeRunner
         byte* end = start + code.Length;
         *end = 0xE9;
         *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
+        Frame->Happened = 0;
         // SAFETY: the sequence was generated so that it cannot fault, writes only to the sandbox and the stack page, and ends at the jump.
+        *(int*)(_layout.Stubs + RunningOffset) = 1;
         ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
+        *(int*)(_layout.Stubs + RunningOffset) = 0;
+    }
+
+    /// <summary>The last sequence faulted, which its generator should have kept it from.</summary>
+    public bool Faulted => Frame->Happened != 0;
+
+    /// <summary>Runs what stands at <paramref name="start"/> until the way out that was put at <paramref name="end"/>, or until it faults.</summary>
+    public void RunProgram(byte* start, byte* end, int bits, in MachineImage input, out Outcome outcome)
+    {
+        *Input = input;
+        *(ulong*)(_layout.Stubs + TargetOffset) = (ulong)start;
+        *end = 0xE9;
+        *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
+        Frame->Happened = 0;
+        // SAFETY: a fault within the layout comes back through the handlers, which leave by the exit code.
+        *(int*)(_layout.Stubs + RunningOffset) = 1;
+        ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
+        *(int*)(_layout.Stubs + RunningOffset) = 0;
+        outcome = new Outcome { Vector = Outcome.ReachedEnd, Rip = (ulong)end };
+        if (Frame->Happened != 0)
+            ReadFault(ref outcome);
+        outcome.Image = *Output;
     }
 
     private void EmitEntry64()
@@ -134,6 +159,11 @@ internal sealed unsafe class NativeRunner
         Emit(Instruction.Create(Code.Cld));
         EmitMask();
         Emit(Instruction.Create(Code.Xsave64_mem, Rip(OutOffset + MachineImage.XsaveOffset)));
+        EmitLeave();
+    }
+
+    private void EmitLeave()
+    {
         Emit(Instruction.Create(Code.Fninit));
         Emit(Instruction.Create(Code.Ldmxcsr_m32, Rip(DefaultMxcsrOffset)));
         Emit(Instruction.Create(Code.VEX_Vzeroupper));

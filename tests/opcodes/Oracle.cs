@@ -78,6 +78,7 @@ internal sealed unsafe class Oracle : IDisposable
     public void Dispose()
     {
         _guest.Dispose();
+        _native.Dispose();
         _layout.Dispose();
     }
 
@@ -117,6 +118,8 @@ internal sealed unsafe class Oracle : IDisposable
             _out.Flush();
         }
 
+        if (_native.Faulted)
+            return "    native: a fault\n";
         string? failure = _guest.Run(start, code, _bits, input, out MachineImage guest);
         if (failure != null)
             return $"    guest: {failure}\n";

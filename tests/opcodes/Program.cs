@@ -15,6 +15,9 @@ long count = 1_000_000;
 ulong seed = 1;
 string? filter = null;
 int steps = 6, maximum = 20, bits = 0;
+long programs = 0, first = 0;
+int inputs = 4;
+string[] tiers = ["interpreter"];
 bool list = false, trace = false, single = false;
 var engine = new VirtPS.Emulation.EngineOptions();
 for (int i = 0; i < args.Length; i++)
@@ -27,13 +30,18 @@ for (int i = 0; i < args.Length; i++)
         case "--code": filter = Value(); break;
         case "--steps": steps = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--max-differences": maximum = int.Parse(Value(), CultureInfo.InvariantCulture); break;
+        case "--programs": programs = long.Parse(Value(), CultureInfo.InvariantCulture); break;
+        case "--first": first = long.Parse(Value(), CultureInfo.InvariantCulture); break;
+        case "--inputs": inputs = int.Parse(Value(), CultureInfo.InvariantCulture); break;
+        case "--tiers": tiers = Value().Split(','); break;
         case "--bits": bits = int.Parse(Value(), CultureInfo.InvariantCulture); break;
         case "--list": list = true; break;
         case "--translator": engine = new VirtPS.Emulation.EngineOptions { Translate = true, HotAfter = 0 }; break;
         case "--single": single = true; break;
         case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--list] [--trace]");
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--list] [--trace]"
+                + "\n       VirtPS.Opcodes --programs N [--first N] [--inputs N] [--tiers interpreter,translator] [--seed N] [--code substring] [--bits 32|64] [--steps N] [--max-differences N] [--trace]");
             return 2;
     }
 }
@@ -48,7 +56,10 @@ foreach (int mode in modes)
     if (codes.Count == 0)
         continue;
     any = true;
-    good &= Compare(mode, modes.Length == 1 ? count : mode == 64 ? count - count / 4 : count / 4, catalog, codes);
+    if (programs > 0)
+        good &= ComparePrograms(mode, modes.Length == 1 ? programs : mode == 64 ? programs - programs / 4 : programs / 4, codes);
+    else
+        good &= Compare(mode, modes.Length == 1 ? count : mode == 64 ? count - count / 4 : count / 4, catalog, codes);
 }
 
 if (!any)
@@ -70,6 +81,24 @@ bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
     Console.WriteLine($"{mode}-bit: {oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
     if (filter == null)
         PrintGaps(oracle, catalog);
+    return oracle.Differences == 0;
+}
+
+bool ComparePrograms(int mode, long goal, List<Code> codes)
+{
+    var clock = Stopwatch.StartNew();
+    using var oracle = new ProgramOracle(seed, mode, codes, tiers, Console.Out) { Trace = trace };
+    if (!oracle.IsPossible)
+    {
+        Console.WriteLine($"{mode}-bit: this operating system has no 32-bit code segment; nothing was compared in that mode");
+        return true;
+    }
+
+    for (long i = first; i < first + goal && oracle.Differences < maximum; i++)
+        oracle.RunOne(i, Math.Max(steps, 12), inputs);
+    Console.WriteLine($"{mode}-bit: native against {string.Join(" and ", tiers)}: {goal} programs, {oracle.Sequences} sequences, {oracle.Differences} differences, {oracle.Transient} that did not repeat, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
+    Console.WriteLine($"  ended by: {string.Join(", ", oracle.Ends.Select(e => $"{e.Key} {e.Value}"))}");
+    Console.WriteLine($"  made of: {string.Join(", ", oracle.Kinds.Select(e => $"{e.Key} {e.Value}"))}");
     return oracle.Differences == 0;
 }
 

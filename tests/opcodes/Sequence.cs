@@ -44,6 +44,12 @@ internal sealed unsafe class Sequence
         Closed = false;
     }
 
+    /// <summary>An instruction that defines all status flags has followed the last step.</summary>
+    public void DefineFlags() => _steps.Clear();
+
+    /// <summary>Overwrites four bytes that were emitted before: a displacement or immediate that is known now.</summary>
+    public void Patch(int at, int value) => _writer.Patch(at, value);
+
     public void Truncate(int length) => _writer.Truncate(length);
 
     /// <summary>Appends an encoding; false (and nothing appended) where the operands do not fit together.</summary>
@@ -54,6 +60,13 @@ internal sealed unsafe class Sequence
             return true;
         _writer.Truncate(at);
         return false;
+    }
+
+    /// <summary>Appends bytes that no assembler would make.</summary>
+    public void EmitRaw(ReadOnlySpan<byte> bytes)
+    {
+        foreach (byte b in bytes)
+            _writer.WriteByte(b);
     }
 
     public void Add(in Instruction instruction, int start, ulong undefinedFlags) => _steps.Add(new Step(instruction, start, Length, undefinedFlags));
@@ -67,6 +80,8 @@ internal sealed unsafe class Sequence
         public ReadOnlySpan<byte> Bytes(int end) => _bytes.AsSpan(0, end);
 
         public void Truncate(int length) => Length = length;
+
+        public void Patch(int at, int value) => System.Buffers.Binary.BinaryPrimitives.WriteInt32LittleEndian(_bytes.AsSpan(at, 4), value);
 
         public override void WriteByte(byte value) => _bytes[Length++] = value;
     }

@@ -26,10 +26,13 @@ internal static unsafe partial class SimdHandlers
         }
 
         RunX87(cpu, info);
-        if (info->Has(ThunkFlags.MemoryWrite) && !FaultedBeforeStore(frame)
-            && !cpu.StoreOperand(op->Seg, offset, frame->Scratch, info->MemorySize))
+        if (info->Has(ThunkFlags.MemoryWrite))
         {
-            return false;
+            // An operand that may not be written faults also where an unmasked exception keeps it from being written.
+            bool stored = FaultedBeforeStore(frame) ? cpu.ProbeWrite(op->Seg, offset, info->MemorySize)
+                : cpu.StoreOperand(op->Seg, offset, frame->Scratch, info->MemorySize);
+            if (!stored)
+                return false;
         }
 
         CommitX87(cpu, op, info, offset);

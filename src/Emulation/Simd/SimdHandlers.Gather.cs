@@ -64,9 +64,14 @@ internal static unsafe partial class SimdHandlers
                 new Span<byte>(element, dataSize).Clear();
         }
 
+        // A fault leaves what was gathered so far and does not come to the upper parts (SDM Vol. 2C, VGATHERDPD).
         int width = count * dataSize;
-        new Span<byte>(data + width, 32 - width).Clear();
-        new Span<byte>(mask + width, 32 - width).Clear();
+        if (done)
+        {
+            new Span<byte>(data + width, 32 - width).Clear();
+            new Span<byte>(mask + width, 32 - width).Clear();
+        }
+
         SetVector(cpu.S, destination, data, 32);
         SetVector(cpu.S, maskRegister, mask, 32);
         return done;

@@ -1,0 +1,18 @@
+using VirtPS.X86;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>How a program ended: at its end, or with a fault, and everything of the processor then.</summary>
+internal struct Outcome
+{
+    public const int ReachedEnd = -1;
+
+    public int Vector;
+    public ulong Error, Cr2, Rip;
+    public MachineImage Image;
+
+    public readonly string Name => Vector == ReachedEnd ? "end" : X86.Vector.Mnemonic(Vector) ?? $"vector {Vector}";
+
+    /// <summary>Whether the processor pushes an error code (SDM Vol. 3A §6.13).</summary>
+    public static bool HasError(int vector) => vector is X86.Vector.DF or (>= X86.Vector.TS and <= X86.Vector.PF) or X86.Vector.AC;
+}

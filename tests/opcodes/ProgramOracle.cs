@@ -1,0 +1,204 @@
+using Iced.Intel;
+using VirtPS.Emulation;
+
+namespace VirtPS.Opcodes;
+
+/// <summary>Runs programs on the host and in each software processor and holds all outcomes against the host's.</summary>
+internal sealed unsafe class ProgramOracle : IDisposable
+{
+    private readonly Layout _layout = new();
+    private readonly NativeRunner _native;
+    private readonly List<(string Name, GuestRunner Guest)> _guests = [];
+    private readonly IReadOnlyList<Code> _codes;
+    private readonly TextWriter _out;
+    private readonly ulong _seed;
+    private readonly int _bits;
+    private readonly SortedDictionary<string, long> _ends = new(StringComparer.Ordinal), _kinds = new(StringComparer.Ordinal);
+
+    public ProgramOracle(ulong seed, int bits, IReadOnlyList<Code> codes, IReadOnlyList<string> tiers, TextWriter output)
+    {
+        (_seed, _bits, _codes, _out) = (seed, bits, codes, output);
+        _native = new NativeRunner(_layout);
+        foreach (string tier in tiers)
+            _guests.Add((tier, new GuestRunner(_layout, EngineOf(tier))));
+    }
+
+    private static EngineOptions EngineOf(string tier) => tier switch
+    {
+        "interpreter" => new EngineOptions(),
+        "translator" => new EngineOptions { Translate = true, HotAfter = 0 },
+        _ => throw new ArgumentException($"There is no tier '{tier}': interpreter, translator."),
+    };
+
+    public bool IsPossible => _bits == 64 || _native.HasCompatibilityMode();
+
+    /// <summary>Programs times inputs.</summary>
+    public long Sequences { get; private set; }
+
+    public int Differences { get; private set; }
+
+    /// <summary>Differences that were gone when the same program ran again: a signal in the midst of the native side, which pushes onto its stack.</summary>
+    public int Transient { get; private set; }
+
+    public bool Trace { get; init; }
+
+    /// <summary>How programs ended, by vector.</summary>
+    public IReadOnlyDictionary<string, long> Ends => _ends;
+
+    /// <summary>What they consisted of.</summary>
+    public IReadOnlyDictionary<string, long> Kinds => _kinds;
+
+    /// <summary>Program <paramref name="number"/> of this seed, with some inputs. Each has random numbers of its own, so that it can be made again alone.</summary>
+    public void RunOne(long number, int items, int inputs)
+    {
+        var random = new XorShift(_seed * 0x1_0000_0001 + (ulong)number * 0x9E37_79B9 + (ulong)_bits);
+        var generator = new ProgramGenerator(_layout, random, _bits, _codes);
+        generator.Next(1 + random.Below(items));
+        if (Trace)
+        {
+            _out.WriteLine($"program {number}");
+            Print(generator.Program);
+        }
+
+        FillMemory(random);
+        Span<MachineImage> images = new MachineImage[inputs];
+        foreach (ref MachineImage image in images)
+            image.Randomize(random, (ulong)_layout.StackTop + 2048);
+        byte[] before = Save();
+        Load(generator.Program, before);
+        for (int i = 0; i < inputs; i++)
+        {
+            string? difference = RunAll(generator, images[i]);
+            Sequences++;
+            if (difference == null)
+                continue;
+            // Again from the beginning.
+            Load(generator.Program, before);
+            string? again = null;
+            for (int k = 0; k <= i && again == null; k++)
+                again = RunAll(generator, images[k]);
+            if (again == null)
+            {
+                Transient++;
+                return;
+            }
+
+            Differences++;
+            _out.WriteLine($"DIFF in program {number}, input {i} (--programs 1 --first {number} --seed {_seed} --bits {_bits})");
+            _out.Write(again);
+            Load(generator.Program, before);
+            Print(generator.Program);
+            return;
+        }
+
+        foreach ((string kind, long n) in generator.Kinds)
+            _kinds[kind] = _kinds.GetValueOrDefault(kind) + n;
+    }
+
+    public void Dispose()
+    {
+        foreach ((string _, GuestRunner guest) in _guests)
+            guest.Dispose();
+        _native.Dispose();
+        _layout.Dispose();
+    }
+
+    private string? RunAll(ProgramGenerator generator, in MachineImage input)
+    {
+        Sequence program = generator.Program;
+        byte* start = (byte*)program.Origin, end = start + program.Length;
+        _native.RunProgram(start, end, _bits, input, out Outcome native);
+        _ends[native.Name] = _ends.GetValueOrDefault(native.Name) + 1;
+        foreach ((string name, GuestRunner guest) in _guests)
+        {
+            string? failure = guest.RunProgram(start, end, _bits, input, out Outcome outcome);
+            failure = failure != null ? $"    guest: {failure}\n" : CompareOutcome(native, outcome, generator) ?? CompareMemory(guest, start, end);
+            if (failure != null)
+                return $"    {name}; native: {native.Name} at +0x{native.Rip - program.Origin:X}\n{failure}";
+        }
+
+        return null;
+    }
+
+    private string? CompareOutcome(in Outcome native, in Outcome guest, ProgramGenerator generator)
+    {
+        if (native.Vector != guest.Vector || native.Rip != guest.Rip || native.Error != guest.Error || native.Cr2 != guest.Cr2)
+        {
+            ulong origin = generator.Program.Origin;
+            return $"    native {native.Name}({native.Error:X}) at +0x{native.Rip - origin:X} CR2 0x{native.Cr2:X}; guest {guest.Name}({guest.Error:X}) at +0x{guest.Rip - origin:X} CR2 0x{guest.Cr2:X}\n"
+                + Comparer.Compare(native.Image, guest.Image, 0, _bits);
+        }
+
+        return Comparer.Compare(native.Image, guest.Image, generator.UndefinedAt.GetValueOrDefault(native.Rip), _bits, native.Vector != Outcome.ReachedEnd);
+    }
+
+    private string? CompareMemory(GuestRunner guest, byte* start, byte* end)
+    {
+        string? difference = Comparer.ComparePage("sandbox", _layout.Sandbox, guest.Guest(_layout.Sandbox), [])
+            ?? Comparer.ComparePage("sandbox's second page", _layout.Sandbox + Layout.Page, guest.Guest(_layout.Sandbox + Layout.Page), [])
+            ?? Comparer.ComparePage("stack", _layout.StackTop, guest.Guest(_layout.StackTop), [])
+            ?? Comparer.ComparePage("control", _layout.Control, guest.Guest(_layout.Control), []);
+        if (difference != null)
+            return difference;
+        for (byte* p = start; p < end; p++)
+        {
+            if (*p != *guest.Guest(p))
+                return $"    code +0x{p - start:X}: native {*p:X2}, guest {*guest.Guest(p):X2}\n";
+        }
+
+        return null;
+    }
+
+    private void FillMemory(XorShift random)
+    {
+        MachineImage.FillVectors(random, _layout.Sandbox, Layout.SandboxPages * Layout.Page);
+        MachineImage.FillVectors(random, _layout.StackTop, Layout.Page);
+        new Span<byte>(_layout.Control, Layout.Page).Clear();
+        for (int i = 0; i < 512; i++)
+            ((int*)_layout.Table)[i] = random.Below(400) - 200;
+        for (int i = 0; i < 256; i++)
+            ((long*)(_layout.Table + 2048))[i] = random.Below(400) - 200;
+    }
+
+    // The sandbox, what the programs keep for themselves, and the stack: in this order, one behind the other.
+    private byte[] Save()
+    {
+        byte[] all = new byte[5 * Layout.Page];
+        new Span<byte>(_layout.Sandbox, 2 * Layout.Page).CopyTo(all);
+        new Span<byte>(_layout.Table, 2 * Layout.Page).CopyTo(all.AsSpan(2 * Layout.Page));
+        new Span<byte>(_layout.StackTop, Layout.Page).CopyTo(all.AsSpan(4 * Layout.Page));
+        return all;
+    }
+
+    private void Load(Sequence program, byte[] memory)
+    {
+        ReadOnlySpan<byte> all = memory, code = program.Code(program.Length);
+        Put(_layout.Sandbox, all[..(2 * Layout.Page)]);
+        Put(_layout.Table, all.Slice(2 * Layout.Page, 2 * Layout.Page));
+        Put(_layout.StackTop, all[(4 * Layout.Page)..]);
+        code.CopyTo(new Span<byte>((byte*)program.Origin, code.Length));
+        foreach ((string _, GuestRunner guest) in _guests)
+            guest.LoadProgram((byte*)program.Origin, code);
+    }
+
+    private void Put(byte* to, ReadOnlySpan<byte> bytes)
+    {
+        bytes.CopyTo(new Span<byte>(to, bytes.Length));
+        foreach ((string _, GuestRunner guest) in _guests)
+            guest.CopyIn(to, bytes);
+    }
+
+    private void Print(Sequence program)
+    {
+        byte[] bytes = program.Code(program.Length).ToArray();
+        var decoder = Decoder.Create(_bits, bytes, program.Origin);
+        while (decoder.IP < program.Origin + (ulong)bytes.Length)
+        {
+            int at = (int)(decoder.IP - program.Origin);
+            Instruction i = decoder.Decode();
+            _out.WriteLine($"  +{at:X3} {Convert.ToHexString(bytes, at, Math.Min(i.Length, bytes.Length - at)),-24} {i}");
+        }
+
+        _out.Flush();
+    }
+}
