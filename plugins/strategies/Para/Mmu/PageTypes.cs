@@ -38,7 +38,7 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
         if (f == null || f->TypeCount == uint.MaxValue)
             return Errno.EINVAL;
         if (f->Partial)
-            return f->Type == type && f->TypeCount == 1 ? Continue(vcpu, f, mfn) : Errno.EBUSY;
+            return f->Type != type ? Errno.EINVAL : f->TypeCount == 1 ? Continue(vcpu, f, mfn) : Errno.EBUSY;
         if (f->TypeCount != 0)
         {
             if (f->Type != type)
