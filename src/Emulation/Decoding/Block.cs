@@ -17,6 +17,9 @@ internal static class CodeMode
 
     /// <summary>Each access must be looked at (alignment checks, breakpoints).</summary>
     public const uint Checked = 32;
+
+    /// <summary>The real ring 0, not a supervisor that believes so: instructions on the interrupt flag need no check.</summary>
+    public const uint Ring0 = 64;
 }
 
 /// <summary>A run of decoded instructions within one page; its <see cref="Op"/>s follow it in the arena.</summary>

@@ -50,7 +50,7 @@ public sealed unsafe partial class SoftVcpu
     private uint CodeModeNow()
     {
         uint mode = (S->Cpl == 3 && S->GuestKernel == 0 ? CodeMode.User : _view == ViewSupervisorAc ? CodeMode.SmapOff : 0)
-            | (AlignmentCheck || DebugActive ? CodeMode.Checked : 0);
+            | (AlignmentCheck || DebugActive ? CodeMode.Checked : 0) | (S->Cpl == 0 && S->GuestKernel == 0 ? CodeMode.Ring0 : 0);
         if (S->IsLongMode && S->CS.IsLong)
             return mode | CodeMode.Bits64;
         if (S->CS.IsDefault32 && !S->IsVirtual8086)
@@ -87,7 +87,10 @@ public sealed unsafe partial class SoftVcpu
         if (e.Info == null)
             return DecodeFromBus(linear, e.Gpa & ~0xFFFul);
         ulong gpa = e.Gpa & ~0xFFFul | linear & 0xFFF;
-        b = FindDecoded(gpa, linear);
+        // Most often the mapping is what it was before the flush.
+        bool same = b != null && b->Gpa == gpa && b->Mode == n->Mode && b->Linear == linear && b->Generation == Volatile.Read(ref *b->GenerationNow) && !b->CrossesPage;
+        if (!same)
+            b = FindDecoded(gpa, linear);
         if (b == null)
         {
             if (_arena!.IsFull)

@@ -23,7 +23,6 @@ public sealed unsafe partial class SoftVcpu
     }
 
     /// <summary>Executes blocks from S->Rip on.</summary>
-    [MethodImpl(MethodImplOptions.AggressiveOptimization)]
     private Executed Execute()
     {
         byte* s = (byte*)S;

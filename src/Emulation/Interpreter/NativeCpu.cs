@@ -62,6 +62,9 @@ internal unsafe struct NativeCpu
     /// <summary>The host's stack while generated code runs, and where to go on after a helper or an entry.</summary>
     public ulong HostStack, Resume;
 
+    /// <summary>Constants that generated code takes from memory: status flags, the other flags as PUSHF shows them, the low four bits.</summary>
+    public ulong StatusMask, OtherFlagsMask, LowBitsMask;
+
     /// <summary>Which branch left; see <see cref="TranslatedExit.Link"/>.</summary>
     public uint ExitSite;
 

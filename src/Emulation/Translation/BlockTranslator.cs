@@ -32,6 +32,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>A miss of the check that destroys flags: they are made again first.</summary>
         MissWithoutFlags,
 
+        /// <summary>The interpreter for instruction Index; flags are on the stack.</summary>
+        MissWithFlagsPushed,
+
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
     }
@@ -85,7 +88,7 @@ internal sealed unsafe partial class BlockTranslator
         HostAssembler before = _a;
         int cold = _cold.Count;
         int links = _cache.NextLink;
-        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitVector(op))
+        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
@@ -125,6 +128,8 @@ internal sealed unsafe partial class BlockTranslator
 
             if (piece.Kind == ColdKind.Miss)
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
+            else if (piece.Kind == ColdKind.MissWithFlagsPushed)
+                _a.Byte(0x9D);
             else
                 EmitRecipe(piece.Flags);
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));

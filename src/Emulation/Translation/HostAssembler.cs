@@ -202,11 +202,21 @@ internal unsafe struct HostAssembler
 
     public void Shlx(HostReg to, HostReg value, HostReg count) => Vex(0xF7 | HostOp.Map0F38 | HostOp.P66, (int)to, (int)count, value, w: true);
 
+    public void Sarx(HostReg to, HostReg value, HostReg count, bool w) => Vex(0xF7 | HostOp.Map0F38 | HostOp.PF3, (int)to, (int)count, value, w);
+
     public void Rorx(HostReg to, HostReg value, int count)
     {
         Vex(0xF0 | HostOp.Map0F3A | HostOp.PF2, (int)to, 0, value, w: true);
         Byte(count);
     }
+
+    public void Rorx32(HostReg to, HostReg value, int count)
+    {
+        Vex(0xF0 | HostOp.Map0F3A | HostOp.PF2, (int)to, 0, value);
+        Byte(count);
+    }
+
+    public void Pdep(HostReg to, HostReg value, in HostMemory mask) => Vex(0xF5 | HostOp.Map0F38 | HostOp.PF2, (int)to, (int)value, mask, w: true);
 
     public void Push(HostReg r)
     {

@@ -18,12 +18,15 @@ public sealed unsafe partial class SoftVcpu
     private TranslationCache? _cache;
     private BlockTranslator? _translator;
     private GCHandle _self;
+
+    /// <summary>Tags of an empty jump cache.</summary>
+    private ulong* _emptyTags;
     private ExceptionDispatchInfo? _escaped;
 
     /// <summary>Pages whose code changed; under the partition's CodeLock. More than there is room for: all are looked at.</summary>
     private readonly ulong[] _stalePages = new ulong[MaxStalePages];
     private int _stalePageCount;
-    private bool _userJumpsUsed, _supervisorJumpsUsed;
+    private bool _userJumpsUsed, _supervisorJumpsUsed, _localJumps;
 
     private int HeatOf(uint mode) => _cache is not null && BlockTranslator.Handles(mode) ? Partition.Engine.HotAfter : NeverHot;
 
@@ -36,7 +39,14 @@ public sealed unsafe partial class SoftVcpu
         _translator = new BlockTranslator(_cache, _arena!);
         _self = GCHandle.Alloc(this, GCHandleType.Normal);
         N->Self = GCHandle.ToIntPtr(_self);
+        N->StatusMask = Rflags.Status;
+        N->OtherFlagsMask = ~(Rflags.Status | Rflags.RF | Rflags.VM);
+        N->LowBitsMask = 15;
         N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
+        _emptyTags = (ulong*)NativeMemory.Alloc(VcpuMemory.JumpEntries, sizeof(ulong));
+        // A tag matches minus itself: an address with another index, or one that is not canonical and whose low bits are zero.
+        for (ulong i = 0; i < VcpuMemory.JumpEntries; i++)
+            _emptyTags[i] = i == 0 ? 1ul << 63 : 0 - (i ^ VcpuMemory.JumpEntries / 2);
         ClearJumps(user: true);
         ClearJumps(user: false);
     }
@@ -44,6 +54,7 @@ public sealed unsafe partial class SoftVcpu
     private void FreeTranslation()
     {
         _cache?.Dispose();
+        NativeMemory.Free(_emptyTags);
         if (_self.IsAllocated)
             _self.Free();
     }
@@ -224,7 +235,10 @@ public sealed unsafe partial class SoftVcpu
         if (user)
             _userJumpsUsed = true;
         else
+        {
             _supervisorJumpsUsed = true;
+            _localJumps |= !IsGlobalCode(target);
+        }
     }
 
     private void ClearJumps(bool user)
@@ -232,16 +246,14 @@ public sealed unsafe partial class SoftVcpu
         if (user)
             _userJumpsUsed = false;
         else
-            _supervisorJumpsUsed = false;
+            _supervisorJumpsUsed = _localJumps = false;
         ulong* tags = Jumps(user);
         ulong* hosts = tags + VcpuMemory.JumpArrayBytes / 8;
         ulong miss = (ulong)(_cache!.Stubs.ExitIndirect + _cache.Shift);
-        // A tag matches minus itself: an address with another index, or one that is not canonical and whose low bits are zero.
-        for (ulong i = 0; i < VcpuMemory.JumpEntries; i++)
-        {
-            tags[i] = i == 0 ? 1ul << 63 : 0 - (i ^ VcpuMemory.JumpEntries / 2);
-            hosts[i] = miss;
-        }
+        // Filled entries differ from empty ones by their tag alone.
+        if (hosts[0] != miss)
+            new Span<ulong>(hosts, VcpuMemory.JumpEntries).Fill(miss);
+        new ReadOnlySpan<ulong>(_emptyTags, VcpuMemory.JumpEntries).CopyTo(new Span<ulong>(tags, VcpuMemory.JumpEntries));
     }
 
     /// <summary>Mappings of code may have changed.</summary>
@@ -251,7 +263,8 @@ public sealed unsafe partial class SoftVcpu
             return;
         if (_userJumpsUsed)
             ClearJumps(user: true);
-        if (_supervisorJumpsUsed)
+        // Global pages keep their mappings, and with them the jump cache entries that lead there.
+        if (_supervisorJumpsUsed && (global || _localJumps))
             ClearJumps(user: false);
         if (global)
             _cache.DisconnectPages();

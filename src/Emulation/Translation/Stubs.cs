@@ -34,7 +34,9 @@ internal sealed unsafe class Stubs
 {
     private static readonly int s_hostStack = OffsetOf(n => (byte*)&n->HostStack), s_resume = OffsetOf(n => (byte*)&n->Resume),
         s_exitSite = OffsetOf(n => (byte*)&n->ExitSite),
-        s_helper = OffsetOf(n => (byte*)&n->InterpretHelper), s_rip = OffsetOf(n => (byte*)&n->State.Rip);
+        s_helper = OffsetOf(n => (byte*)&n->InterpretHelper), s_rip = OffsetOf(n => (byte*)&n->State.Rip),
+        s_rflags = OffsetOf(n => (byte*)&n->State.Rflags), s_requestMask = OffsetOf(n => (byte*)&n->RequestMask),
+        s_statusMask = OffsetOf(n => (byte*)&n->StatusMask), s_otherMask = OffsetOf(n => (byte*)&n->OtherFlagsMask);
 
     /// <summary>Registers that the host's calling convention keeps (System V ABI §3.2.1).</summary>
     private static readonly HostReg[] s_preserved = [HostReg.Rbx, HostReg.Rbp, HostReg.R12, HostReg.R13, HostReg.R14, HostReg.R15];
@@ -51,6 +53,13 @@ internal sealed unsafe class Stubs
     /// <summary>Jumped to with the target in R10.</summary>
     public byte* ExitIndirect { get; private set; }
 
+    /// <summary>Called: IF in the state is cleared or set; with IF the interrupt request counts (<see cref="NativeCpu.RequestMask"/>). Uses R10, changes no flags.</summary>
+    public byte* ClearInterruptFlag { get; private set; }
+    public byte* SetInterruptFlag { get; private set; }
+
+    /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
+    public byte* Flags { get; private set; }
+
     private byte* _leave;
 
     public void Emit(ref HostAssembler a)
@@ -64,6 +73,55 @@ internal sealed unsafe class Stubs
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         EmitExit(ref a, TranslatedExit.Indirect);
         EmitInterpret(ref a);
+        ClearInterruptFlag = a.Next;
+        EmitReplaceBit(ref a, s_rflags, 9, set: false);
+        a.Return();
+        SetInterruptFlag = a.Next;
+        EmitReplaceBit(ref a, s_rflags, 9, set: true);
+        EmitReplaceBit(ref a, s_requestMask, 0, set: true);
+        a.Return();
+        EmitFlags(ref a);
+    }
+
+    /// <summary>Sets or clears a bit of a field without touching flags: brought to the top, shifted out, replaced, brought back.</summary>
+    private static void EmitReplaceBit(ref HostAssembler a, int field, int bit, bool set)
+    {
+        bool wide = field != s_requestMask;
+        // Called: the stack pointer is eight lower than usual.
+        HostMemory m = HostMemory.State(field + 8);
+        if (!wide)
+        {
+            a.Load32(HostReg.R10, m);
+            a.Rorx32(HostReg.R10, HostReg.R10, bit + 1);
+            a.Lea32(HostReg.R10, new HostMemory(HostReg.R10, set ? 1 : 0, HostReg.R10));
+            a.Rorx32(HostReg.R10, HostReg.R10, 32 - bit);
+            a.Store32(m, HostReg.R10);
+            return;
+        }
+
+        a.Load(HostReg.R10, m);
+        a.Rorx(HostReg.R10, HostReg.R10, bit + 1);
+        a.Lea(HostReg.R10, new HostMemory(HostReg.R10, set ? 1 : 0, HostReg.R10));
+        a.Rorx(HostReg.R10, HostReg.R10, 64 - bit);
+        a.Store(m, HostReg.R10);
+    }
+
+    private void EmitFlags(ref HostAssembler a)
+    {
+        Flags = a.Next;
+        HostMemory status = HostMemory.State(s_statusMask), other = HostMemory.State(s_otherMask);
+        a.Byte(0x9C);
+        a.Pop(HostReg.R11);
+        // Called: the stack pointer is eight lower than usual, sixteen with R10 saved.
+        a.Pext(HostReg.R11, HostReg.R11, status with { Displacement = status.Displacement + 8 });
+        a.Pdep(HostReg.R11, HostReg.R11, status with { Displacement = status.Displacement + 8 });
+        a.Push(HostReg.R10);
+        a.Load(HostReg.R10, HostMemory.State(s_rflags + 16));
+        a.Pext(HostReg.R10, HostReg.R10, other with { Displacement = other.Displacement + 16 });
+        a.Pdep(HostReg.R10, HostReg.R10, other with { Displacement = other.Displacement + 16 });
+        a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+        a.Pop(HostReg.R10);
+        a.Return();
     }
 
     private void EmitEnter(ref HostAssembler a)

@@ -1,0 +1,162 @@
+using Iced.Intel;
+using VirtPS.Sdk.Cpu;
+using VirtPS.X86;
+
+namespace VirtPS.Emulation;
+
+// Instructions that kernels execute often and that are not simply the host's: flags, selectors, division, bits in memory.
+internal sealed unsafe partial class BlockTranslator
+{
+    private static readonly int s_requests = Stubs.OffsetOf(n => (byte*)&n->State.Requests), s_lowBits = Stubs.OffsetOf(n => (byte*)&n->LowBitsMask),
+        s_selectors = Stubs.OffsetOf(n => (byte*)&n->State.ES.Selector);
+
+    private bool EmitSystem(Op* op)
+    {
+        bool ring0 = (_block->Mode & CodeMode.Ring0) != 0;
+        switch (op->Code)
+        {
+            case Code.Cli when ring0:
+                _a.Call(_cache.Stubs.ClearInterruptFlag);
+                return true;
+            case Code.Sti when ring0:
+                EmitSti();
+                return true;
+            case Code.Pushfq:
+                _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
+                EmitCheck(HostReg.R11, 8, write: true);
+                _a.Move(RegisterMap.GuestRsp, HostReg.R11);
+                _a.Call(_cache.Stubs.Flags);
+                _a.Store(s_pushed, HostReg.R11);
+                return true;
+            case Code.Mov_r32m16_Sreg or Code.Mov_r64m16_Sreg when !op->IsMemory:
+                EmitReadSelector(op);
+                return true;
+            case Code.Div_rm32 or Code.Div_rm64:
+                EmitDivide(op);
+                return true;
+            case Code.Idiv_rm32 or Code.Idiv_rm64:
+                EmitSignedDivide(op);
+                return true;
+            case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == 8:
+                return EmitBitTest(op);
+            case Code.Cmpxchg16b_m128:
+                return EmitCompareExchange16(op);
+            default:
+                return false;
+        }
+    }
+
+    /// <summary>
+    /// Interrupts are only taken where the block is left, so that the one-instruction delay comes by itself. What waits already is the interpreter's.
+    /// </summary>
+    private void EmitSti()
+    {
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        _a.Store(save, HostReg.Rcx);
+        _a.Load32(HostReg.Rcx, HostMemory.State(s_requests));
+        byte* none = _a.JumpIfRcxZero();
+        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        _a.BindShort(none);
+        _a.Load(HostReg.Rcx, save);
+        _a.Call(_cache.Stubs.SetInterruptFlag);
+    }
+
+    private void EmitReadSelector(Op* op)
+    {
+        bool inMemory = RegisterMap.InMemory(op->Rm);
+        HostReg to = inMemory ? HostReg.R11 : RegisterMap.Host(op->Rm);
+        _a.Op(0xB7 | HostOp.Map0F, (int)to, HostMemory.State(s_selectors + op->Reg * sizeof(SegmentRegister)));
+        if (inMemory)
+            _a.Store(RegisterMap.Slot(op->Rm), to);
+    }
+
+    /// <summary>The divisor in a register that keeps its value, R11 unless the guest's own serves.</summary>
+    private HostReg EmitDivisor(Op* op, bool wide)
+    {
+        if (op->IsMemory)
+        {
+            HostReg address = EmitAddress(op);
+            EmitCheck(address, op->OpSize, write: false);
+            _a.Op(0x8B, (int)HostReg.R11, new HostMemory(HostReg.R10, 0, address), wide);
+            return HostReg.R11;
+        }
+
+        if (!RegisterMap.InMemory(op->Rm))
+            return RegisterMap.Host(op->Rm);
+        _a.Load(HostReg.R11, RegisterMap.Slot(op->Rm));
+        return HostReg.R11;
+    }
+
+    /// <summary>DIV, unless the quotient would not fit: that is #DE, with flags as they were, hence PUSHF.</summary>
+    private void EmitDivide(Op* op)
+    {
+        bool wide = op->OpSize == 8;
+        HostReg divisor = EmitDivisor(op, wide);
+        _a.Byte(0x9C);
+        _a.Op(0x3B, (int)HostReg.Rdx, divisor, wide);
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(3), ColdKind.MissWithFlagsPushed, _index, 0));
+        _a.Lea(HostReg.Rsp, HostMemory.State(8));
+        _a.Op(0xF7, 6, divisor, wide);
+    }
+
+    /// <summary>IDIV where the dividend is the extension of RAX and the divisor neither 0 nor -1: then the quotient fits.</summary>
+    private void EmitSignedDivide(Op* op)
+    {
+        bool wide = op->OpSize == 8;
+        HostReg divisor = EmitDivisor(op, wide);
+        _a.Byte(0x9C);
+        _a.Op(0x8B, (int)HostReg.R10, HostReg.Rax, wide);
+        _a.Op(0xC1, 7, HostReg.R10, wide);
+        _a.Byte(wide ? 63 : 31);
+        _a.Op(0x3B, (int)HostReg.R10, HostReg.Rdx, wide);
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(5), ColdKind.MissWithFlagsPushed, _index, 0));
+        if (wide)
+            _a.Lea(HostReg.R10, new HostMemory(divisor, 1));
+        else
+            _a.Lea32(HostReg.R10, new HostMemory(divisor, 1));
+        _a.Op(0x83, 7, HostReg.R10, wide);
+        _a.Byte(1);
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(6), ColdKind.MissWithFlagsPushed, _index, 0));
+        _a.Lea(HostReg.Rsp, HostMemory.State(8));
+        _a.Op(0xF7, 7, divisor, wide);
+    }
+
+    /// <summary>BT of a bit string in memory: the register's upper bits select the word.</summary>
+    private bool EmitBitTest(Op* op)
+    {
+        if (RegisterMap.InMemory(op->Reg) || (op->Index != 0xFF && RegisterMap.InMemory(op->Index)))
+            return false;
+        bool wide = op->OpSize == 8;
+        HostReg bit = RegisterMap.Host(op->Reg);
+        HostReg address = EmitAddress(op);
+        _a.MoveImmediate(HostReg.R10, wide ? 6 : 5);
+        _a.Sarx(HostReg.R10, bit, HostReg.R10, wide);
+        if (!wide)
+            _a.Op(0x63, (int)HostReg.R10, HostReg.R10, w: true);
+        _a.Lea(HostReg.R11, new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2));
+        EmitCheck(HostReg.R11, op->OpSize, write: false);
+        _a.Op(0x8B, (int)HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.R11), wide);
+        _a.Op(0xA3 | HostOp.Map0F, (int)bit, HostReg.R10, wide);
+        return true;
+    }
+
+    private bool EmitCompareExchange16(Op* op)
+    {
+        if (op->AddrSize != 8)
+            return false;
+        HostReg address = EmitAddress(op);
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        // Not a multiple of 16: #GP, the interpreter's.
+        _a.Store(save, HostReg.Rcx);
+        _a.Pext(HostReg.Rcx, address, HostMemory.State(s_lowBits));
+        byte* aligned = _a.JumpIfRcxZero();
+        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        _a.BindShort(aligned);
+        _a.Load(HostReg.Rcx, save);
+        EmitCheck(address, 16, write: true);
+        if (op->Has(OpFlags.Lock))
+            _a.Byte(0xF0);
+        _a.Op(0xC7 | HostOp.Map0F, 1, new HostMemory(HostReg.R10, 0, address), w: true);
+        return true;
+    }
+}
