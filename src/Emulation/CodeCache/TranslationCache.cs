@@ -17,12 +17,18 @@ internal unsafe struct Link
 
     /// <summary>Leads to another page: good while neither page's mapping changes.</summary>
     public bool CrossesPage;
+
+    /// <summary>In ring 3, the slot that says whether such a link is good now; else -1.</summary>
+    public int Slot;
 }
 
 /// <summary>A block's generated code.</summary>
 internal unsafe struct TranslatedBlock
 {
     public Block* Block;
+
+    /// <summary>Linear address that it was made for.</summary>
+    public ulong Linear;
 
     /// <summary>Offset of the code, and its size.</summary>
     public int Code, Size;
@@ -43,13 +49,21 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly DoubleMapping _memory;
     private readonly int[] _pages = new int[PageHashSize];
     private readonly List<int> _crossLinks = [];
+
+    /// <summary>Pages for whose linear address something was translated, hashed.</summary>
+    private readonly ulong[] _codePages = new ulong[4096];
     private Link[] _links = new Link[1024];
     private TranslatedBlock[] _translations = new TranslatedBlock[1024];
-    private int _linkCount = 1, _translationCount = 1;
+    private int _linkCount = 1, _translationCount = 1, _slotCount;
 
-    public TranslationCache(int size)
+    /// <summary>Slots of ring 3's branches from page to page, and which are filled.</summary>
+    private readonly ulong* _slots;
+    private readonly List<int> _filledSlots = [];
+
+    public TranslationCache(int size, ulong* slots)
     {
         _memory = new DoubleMapping(size);
+        _slots = slots;
         Clear();
     }
 
@@ -68,8 +82,11 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Clear()
     {
         Array.Clear(_pages);
+        Array.Clear(_codePages);
         _crossLinks.Clear();
         _linkCount = _translationCount = 1;
+        EmptySlots();
+        _slotCount = 0;
         var a = new HostAssembler(_memory.Writable, _memory.Size);
         Stubs.Emit(ref a);
         Used = (int)(a.Next - _memory.Writable + 63) & ~63;
@@ -86,12 +103,51 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public ref Link LinkAt(int link) => ref _links[link];
 
-    public int AddLink(Block* from, int distance, bool crossesPage, byte* field, byte* unlinked)
+    public int AddLink(Block* from, int distance, bool crossesPage, byte* field, byte* unlinked, int slot = -1)
     {
         if (_linkCount == _links.Length)
             Array.Resize(ref _links, _links.Length * 2);
-        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Field = field == null ? 0 : OffsetOf(field), Unlinked = OffsetOf(unlinked) };
+        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Slot = slot, Field = field == null ? 0 : OffsetOf(field), Unlinked = OffsetOf(unlinked) };
         return _linkCount++;
+    }
+
+    /// <summary>A slot for a branch of ring 3 from page to page; -1 when all are taken.</summary>
+    public int AddSlot()
+    {
+        if (_slotCount == VcpuMemory.SlotCount)
+            return -1;
+        _slots[_slotCount] = EmptySlot;
+        return _slotCount++;
+    }
+
+    /// <summary>Minus an address that no code has: it is not canonical.</summary>
+    private const ulong EmptySlot = 1ul << 63;
+
+    /// <summary>Ring 3's mappings may have changed.</summary>
+    public void EmptySlots()
+    {
+        foreach (int slot in _filledSlots)
+            _slots[slot] = EmptySlot;
+        _filledSlots.Clear();
+    }
+
+    /// <summary>A branch of ring 3 leads to a translation while the page at <paramref name="page"/> stays mapped as it is.</summary>
+    public void FillSlot(int link, int translation, ulong page)
+    {
+        ref Link l = ref _links[link];
+        if (l.To != translation)
+        {
+            if (l.To != 0)
+            {
+                Remove(ref _translations[l.To], link);
+                Disconnect(ref l);
+            }
+
+            Connect(link, translation);
+        }
+
+        _slots[l.Slot] = 0 - page;
+        _filledSlots.Add(l.Slot);
     }
 
     /// <summary>The index that the next <see cref="AddLink"/> will give.</summary>
@@ -104,8 +160,9 @@ internal sealed unsafe class TranslationCache : IDisposable
             Array.Resize(ref _translations, _translations.Length * 2);
         int index = _translationCount++;
         int end = OffsetOf(a.Next);
+        _codePages[block->EntryLinear >> 18 & 0xFFF] |= 1ul << (int)(block->EntryLinear >> 12 & 63);
         ref int page = ref _pages[PageHash(block->Gpa)];
-        _translations[index] = new TranslatedBlock { Block = block, Code = Used, Size = end - Used, NextInPage = page };
+        _translations[index] = new TranslatedBlock { Block = block, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page };
         page = index;
         Used = end + 15 & ~15;
         block->Translation = index;
@@ -123,14 +180,19 @@ internal sealed unsafe class TranslationCache : IDisposable
         l.NextToSame = t.FirstLink;
         t.FirstLink = link;
         HostAssembler.Bind(_memory.Writable + l.Field, _memory.Writable + t.Code);
-        if (l.CrossesPage)
+        if (l.CrossesPage && l.Slot < 0)
             _crossLinks.Add(link);
     }
+
+    /// <summary>Whether some translation may have been made for the page at a linear address since everything was forgotten.</summary>
+    public bool HasCodeAt(ulong linear) => (_codePages[linear >> 18 & 0xFFF] >> (int)(linear >> 12 & 63) & 1) != 0;
 
     private void Disconnect(ref Link l)
     {
         HostAssembler.Bind(_memory.Writable + l.Field, _memory.Writable + l.Unlinked);
         l.To = 0;
+        if (l.Slot >= 0)
+            _slots[l.Slot] = EmptySlot;
     }
 
     /// <summary>Takes back all links from page to page: some mapping of code has changed.</summary>
@@ -156,9 +218,10 @@ internal sealed unsafe class TranslationCache : IDisposable
         at = _links[link].NextToSame;
     }
 
-    /// <summary>Drops the translations of blocks of a page that are not good any more.</summary>
-    public void DropStale(ulong gpa)
+    /// <summary>Drops the translations of blocks of a page that are not good any more. True if one was ring 3's.</summary>
+    public bool DropStale(ulong gpa, SoftVcpu cpu)
     {
+        bool user = false;
         ref int at = ref _pages[PageHash(gpa)];
         while (at != 0)
         {
@@ -169,9 +232,13 @@ internal sealed unsafe class TranslationCache : IDisposable
                 continue;
             }
 
+            user |= (t.Block->Mode & CodeMode.User) != 0;
+            cpu.ForgetJump(t.Linear);
             Drop(at);
             at = t.NextInPage;
         }
+
+        return user;
     }
 
     private void Drop(int translation)

@@ -5,7 +5,7 @@ namespace VirtPS.Emulation;
 /// <summary>
 /// The native memory of one vCPU, laid out so that generated code reaches all of it from its stack pointer:
 /// <code>
-/// room below the stack pointer · hot fields · NativeCpu · TLB views · jump caches
+/// room below the stack pointer · hot fields · NativeCpu · TLB views · jump caches · slots of branches
 /// </code>
 /// While generated code runs, the host's stack pointer is <see cref="StackPointer"/>. The room below it takes what a signal pushes (with AVX-512 state
 /// some 4 KiB, and the runtime's handler on top) and the return address of a call to a stub.
@@ -34,7 +34,10 @@ internal sealed unsafe class VcpuMemory : IDisposable
     /// <summary>From the stack pointer to the tags of the supervisor's jump cache; then its host addresses, then ring 3's tags and addresses.</summary>
     public const int JumpOffset = TlbOffset + SoftVcpu.ViewCount * Tlb.ViewBytes;
 
-    private const int Total = RoomBelow + HotBytes + StateBytes + SoftVcpu.ViewCount * Tlb.ViewBytes + 4 * JumpArrayBytes + 4096;
+    /// <summary>Slots of direct branches from page to page in ring 3: eight bytes each.</summary>
+    public const int SlotCount = 1 << 16, SlotOffset = JumpOffset + 4 * JumpArrayBytes;
+
+    private const int Total = RoomBelow + HotBytes + StateBytes + SoftVcpu.ViewCount * Tlb.ViewBytes + 4 * JumpArrayBytes + SlotCount * 8 + 4096;
 
     private readonly void* _allocation;
 

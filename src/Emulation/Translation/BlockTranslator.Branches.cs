@@ -215,8 +215,7 @@ internal sealed unsafe partial class BlockTranslator
         bool samePage = place is >= 0 and < 4096;
         if (_isUser && !samePage)
         {
-            EmitCodeAddress(HostReg.R10, distance);
-            EmitIndirect(instructions);
+            EmitUserEdge(distance, instructions);
             return;
         }
 
@@ -238,6 +237,50 @@ internal sealed unsafe partial class BlockTranslator
         _cache.AddLink(_block, distance, !samePage, field, unlinked);
     }
 
+    /// <summary>
+    /// From page to page in ring 3, where neither the block's own address nor what is mapped at the target is constant: the jump is direct, and taken while a slot holds
+    /// (minus) the target's linear address. A TLB flush empties the slots.
+    /// </summary>
+    private void EmitUserEdge(int distance, int instructions)
+    {
+        int slot = _cache.AddSlot();
+        if (slot < 0)
+        {
+            EmitCodeAddress(HostReg.R10, distance);
+            EmitIndirect(instructions);
+            return;
+        }
+
+        int target = (int)(_rip & 0xFFF) + distance;
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset), pageBase = HostMemory.State(VcpuMemory.PageBaseOffset);
+        EmitCount(instructions, HostReg.R11);
+        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        _a.Load(HostReg.R10, pageBase);
+        _a.Store(save, HostReg.Rcx);
+        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
+        _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SlotOffset + slot * 8));
+        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
+        byte* hit = _a.JumpIfRcxZero();
+        _a.Load(HostReg.Rcx, save);
+        byte* miss = _a.Jump();
+        _a.BindShort(hit);
+        _a.Load(HostReg.Rcx, save);
+        _a.Store(pageBase, HostReg.R10);
+        byte* field = _a.Jump();
+        if (asked != null)
+        {
+            _a.Bind(asked);
+            _a.Move(HostReg.Rcx, HostReg.R10);
+        }
+
+        _a.Bind(miss);
+        byte* unlinked = _a.Next;
+        HostAssembler.Bind(field, unlinked);
+        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        _a.Jump(_cache.Stubs.ExitLink);
+        _cache.AddLink(_block, distance, crossesPage: true, field, unlinked, slot);
+    }
+
     /// <summary>Branches away, with RCX in R10, when somebody wants attention.</summary>
     private byte* EmitRequestCheck()
     {
@@ -256,8 +299,11 @@ internal sealed unsafe partial class BlockTranslator
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? 2 * VcpuMemory.JumpArrayBytes : 0);
         EmitCount(instructions, HostReg.R11);
-        _a.Pext(HostReg.R11, HostReg.R10, HostMemory.State(VcpuMemory.JumpMaskOffset));
+        // The index is SoftVcpu.JumpSlot's.
+        _a.Rorx(HostReg.R11, HostReg.R10, SoftVcpu.JumpFold);
         _a.Store(save, HostReg.Rcx);
+        _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+        _a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
         _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();

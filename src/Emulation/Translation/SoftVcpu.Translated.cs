@@ -11,6 +11,9 @@ public sealed unsafe partial class SoftVcpu
 {
     private const ulong JumpMask = VcpuMemory.JumpEntries - 1;
 
+    /// <summary>How far a target is rotated before it is added to itself for its place in a jump cache: page numbers count, too.</summary>
+    internal const int JumpFold = 11;
+
     /// <summary>Heat of a block that the interpreter keeps.</summary>
     private const int NeverHot = int.MaxValue;
     private const int MaxStalePages = 64;
@@ -35,7 +38,7 @@ public sealed unsafe partial class SoftVcpu
         *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
-        _cache = new TranslationCache(Partition.Engine.CodeCacheSize);
+        _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
         _translator = new BlockTranslator(_cache, _arena!);
         _self = GCHandle.Alloc(this, GCHandleType.Normal);
         N->Self = GCHandle.ToIntPtr(_self);
@@ -44,9 +47,9 @@ public sealed unsafe partial class SoftVcpu
         N->LowBitsMask = 15;
         N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
         _emptyTags = (ulong*)NativeMemory.Alloc(VcpuMemory.JumpEntries, sizeof(ulong));
-        // A tag matches minus itself: an address with another index, or one that is not canonical and whose low bits are zero.
+        // A tag matches minus itself: an address that is not canonical. (Its low bits are zero, which matters in ring 3 where they are cut off on a match.)
         for (ulong i = 0; i < VcpuMemory.JumpEntries; i++)
-            _emptyTags[i] = i == 0 ? 1ul << 63 : 0 - (i ^ VcpuMemory.JumpEntries / 2);
+            _emptyTags[i] = 1ul << 63;
         ClearJumps(user: true);
         ClearJumps(user: false);
     }
@@ -201,6 +204,13 @@ public sealed unsafe partial class SoftVcpu
         // What left may have been dropped or moved on meanwhile.
         if (l.From->Generation != *l.From->GenerationNow || l.From->Mode != target->Mode)
             return;
+        if (l.Slot >= 0)
+        {
+            _cache.FillSlot(link, target->Translation, S->Rip & ~0xFFFul);
+            _userJumpsUsed = true;
+            return;
+        }
+
         if (l.CrossesPage && (target->Linear != l.From->EntryLinear + (ulong)(long)l.Distance || !IsGlobalCode(target->Linear) || !IsGlobalCode(l.From->EntryLinear)))
             return;
         _cache.Connect(link, target->Translation);
@@ -221,7 +231,7 @@ public sealed unsafe partial class SoftVcpu
         uint mode = N->Mode;
         if (!BlockTranslator.Handles(mode))
             return;
-        ulong index = target & JumpMask;
+        ulong index = JumpSlot(target);
         // Entry 0 stays empty: all branches are sent there when somebody asks for attention.
         if (index == 0)
             return;
@@ -239,6 +249,17 @@ public sealed unsafe partial class SoftVcpu
             _supervisorJumpsUsed = true;
             _localJumps |= !IsGlobalCode(target);
         }
+    }
+
+    private static ulong JumpSlot(ulong target) => (target + System.Numerics.BitOperations.RotateRight(target, JumpFold)) & JumpMask;
+
+    /// <summary>A supervisor's translation is gone.</summary>
+    internal void ForgetJump(ulong linear)
+    {
+        ulong index = JumpSlot(linear);
+        ulong* tags = Jumps(user: false);
+        if (tags[index] == 0 - linear)
+            tags[index] = _emptyTags[index];
     }
 
     private void ClearJumps(bool user)
@@ -262,7 +283,11 @@ public sealed unsafe partial class SoftVcpu
         if (_cache is null)
             return;
         if (_userJumpsUsed)
+        {
             ClearJumps(user: true);
+            _cache.EmptySlots();
+        }
+
         // Global pages keep their mappings, and with them the jump cache entries that lead there.
         if (_supervisorJumpsUsed && (global || _localJumps))
             ClearJumps(user: false);
@@ -272,8 +297,9 @@ public sealed unsafe partial class SoftVcpu
 
     private void TranslationsUnmapped(ulong linear)
     {
-        _ = linear;
-        TranslationsUnmapped(global: true);
+        // Only a page that some translation was made for, or that ring 3's code may be in, matters.
+        if (_cache is not null && (_cache.HasCodeAt(linear) || (long)linear >= 0))
+            TranslationsUnmapped(global: (long)linear < 0 || _cache.HasCodeAt(linear));
     }
 
     // Code that changed.
@@ -292,24 +318,26 @@ public sealed unsafe partial class SoftVcpu
 
     private void DropStaleTranslations()
     {
+        bool user = false, all = false;
         lock (Partition.CodeLock)
         {
             Interlocked.And(ref S->Requests, ~RequestStaleCode);
             if (_cache is not null)
             {
-                if (_stalePageCount > MaxStalePages)
+                all = _stalePageCount > MaxStalePages;
+                if (all)
                     _cache.DropAllStale();
                 for (int i = 0; i < Math.Min(_stalePageCount, MaxStalePages); i++)
-                    _cache.DropStale(_stalePages[i]);
+                    user |= _cache.DropStale(_stalePages[i], this);
             }
 
             _stalePageCount = 0;
         }
 
-        if (_cache is null)
-            return;
-        ClearJumps(user: true);
-        ClearJumps(user: false);
+        if (user || all)
+            ClearJumps(user: true);
+        if (all)
+            ClearJumps(user: false);
     }
 
     // One instruction for generated code.
