@@ -179,6 +179,7 @@ internal static unsafe class KvmStateCopy
     {
         KvmVcpuEvents e;
         Must(fd, Kvm.GetVcpuEvents, &e, "the pending events");
+        TakeNmi(fd, &e, state);
         state->NmiBlocked = e.NmiMasked != 0;
         state->InterruptShadow = (e.InterruptShadow & Kvm.ShadowMovSs) != 0 ? InterruptShadow.MovSs
             : (e.InterruptShadow & Kvm.ShadowSti) != 0 ? InterruptShadow.Sti : InterruptShadow.None;
@@ -189,6 +190,16 @@ internal static unsafe class KvmStateCopy
             state->Pending = new PendingEvent { Vector = e.InterruptNumber, Kind = e.InterruptSoft != 0 ? EventKind.SoftwareInterrupt : EventKind.ExternalInterrupt };
         else if (e.NmiInjected != 0)
             state->Pending = new PendingEvent { Vector = Vector.NMI, Kind = EventKind.Nmi };
+    }
+
+    /// <summary>An NMI that waits in KVM (given to it, or sent by a local APIC of its own) becomes a request: who saves the state or asks what wakes the processor looks there.</summary>
+    private static void TakeNmi(int fd, KvmVcpuEvents* e, VcpuState* state)
+    {
+        if (e->NmiPending == 0)
+            return;
+        (e->NmiPending, e->Flags) = (0, Kvm.VcpuEventValidNmiPending | Kvm.VcpuEventValidShadow);
+        Must(fd, Kvm.SetVcpuEvents, e, "the pending events");
+        Interlocked.Or(ref state->Requests, (uint)VcpuRequests.Nmi);
     }
 
     private static void WriteEvents(int fd, VcpuState* state)

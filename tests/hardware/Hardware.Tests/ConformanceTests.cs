@@ -6,7 +6,7 @@ namespace VirtPS.Hardware.Tests;
 
 /// <summary>
 /// The strategy conformance suite under KVM, check by check. What a paravirtual KVM's processor cannot do, and what this first backend leaves to KVM,
-/// is skipped by name with the reason: everything else must hold.
+/// is skipped by name with the reason: everything else must hold. The suite's host has the interrupt controllers, and its guests are not told of KVM.
 /// </summary>
 [Collection("/dev/kvm")]
 public sealed class ConformanceTests
@@ -29,7 +29,7 @@ public sealed class ConformanceTests
     /// <summary>Beginnings of check names for what this backend does not do yet, on any KVM.</summary>
     internal static readonly (string Name, string Reason)[] NotYet =
     [
-        ("Processor: a hypercall reaches the machine", "KVM answers hypercalls itself"),
+        ("Processor: a hypercall reaches the machine", "KVM answers hypercalls itself; it hands on Xen's alone, where it was built for that (CONFIG_KVM_XEN), which Debian's is not"),
     ];
 
     public static TheoryData<string> Names => [.. StrategyConformance.Checks.Select(c => c.ToString())];
@@ -42,6 +42,6 @@ public sealed class ConformanceTests
             Assert.SkipWhen(kvm is null, support.Reason);
         foreach ((string start, string reason) in KvmDevice.IsParavirtual ? [.. NotYet, .. s_notOnParavirtualKvm] : NotYet)
             Assert.SkipWhen(name.StartsWith(start, StringComparison.Ordinal), reason);
-        StrategyConformance.Checks.Single(c => c.ToString() == name).Run(new HardwareStrategy());
+        StrategyConformance.Checks.Single(c => c.ToString() == name).Run(new StrategyWithOptions(new HardwareStrategy(), new Dictionary<string, string> { ["irqchip"] = "software", ["enlightenment"] = "None" }));
     }
 }

@@ -195,6 +195,24 @@ public sealed class OwnControllersTests
         Assert.Throws<VirtException>(() => machine.Partition.Doorbells!.Add(0xA0000, 3, null, () => { }));
     }
 
+    /// <summary>An NMI that the processor holds off is inside KVM; a saved state must have it all the same.</summary>
+    [Fact]
+    public unsafe void An_NMI_that_waits_belongs_to_the_state()
+    {
+        using var machine = new OwnControllersMachine(Halt);
+        VcpuState* state = machine.Vcpus[0].State;
+        state->NmiBlocked = true;
+        machine.Vcpus[0].CommitState();
+        Interlocked.Or(ref state->Requests, (uint)VcpuRequests.Nmi);
+        machine.Go();
+        Assert.True(SpinWait.SpinUntil(() => (Volatile.Read(ref state->Requests) & (uint)VcpuRequests.Nmi) == 0, 5000));
+        Thread.Sleep(20);
+        machine.Stop();
+        machine.Vcpus[0].SynchronizeState();
+        Assert.True(state->NmiBlocked);
+        Assert.NotEqual(0u, state->Requests & (uint)VcpuRequests.Nmi);
+    }
+
     [Fact]
     public void A_damaged_state_is_refused()
     {

@@ -9,7 +9,7 @@ namespace VirtPS.Nested.Runner;
 /// <summary>Whole guests; each method gives what is worth telling, or throws with the console's end.</summary>
 internal static partial class Guests
 {
-    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(90);
 
     public static string Ringlab(IMachineParts parts, string irqchip)
     {

@@ -76,7 +76,8 @@ internal static class Program
 
     private static void Conformance(PluginCatalog catalog)
     {
-        IStrategy strategy = catalog.GetStrategy("Hardware", new Dictionary<string, string>());
+        var options = new Dictionary<string, string> { ["irqchip"] = "software", ["enlightenment"] = "None" };
+        var strategy = new StrategyWithOptions(catalog.GetStrategy("Hardware", options), options);
         foreach (ConformanceCheck check in StrategyConformance.Checks)
         {
             Report($"check {check}", () =>
