@@ -15,8 +15,8 @@ internal sealed unsafe partial class BlockTranslator
                 EmitPush(op->Rm);
                 return true;
             case Code.Pushq_imm8 or Code.Pushq_imm32:
-                EmitPushCheck();
-                _a.StoreImmediate(s_pushed, (int)op->Imm);
+                _a.StoreImmediate(EmitPushPlace(), (int)op->Imm);
+                _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, -8));
                 return true;
             case Code.Push_rm64 when op->IsMemory && op->AddrSize == 8:
                 EmitLoadTarget(op);
@@ -38,7 +38,7 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
-    /// <summary>Makes room for eight bytes on the stack; <see cref="s_pushed"/> is where they are.</summary>
+    /// <summary>Makes room for eight bytes on the stack; R10 + <see cref="RegisterMap.GuestRsp"/> is where they are. Keeps flags.</summary>
     private void EmitPushCheck()
     {
         _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
@@ -46,30 +46,51 @@ internal sealed unsafe partial class BlockTranslator
         _a.Move(RegisterMap.GuestRsp, HostReg.R11);
     }
 
+    /// <summary>The check for PUSH; RSP is not changed yet.</summary>
+    private HostMemory EmitPushPlace()
+    {
+        _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
+        if (FlagsAreFree)
+            EmitShortCheck(HostReg.R11, 8, write: true);
+        else
+            EmitCheck(HostReg.R11, 8, write: true);
+        return new HostMemory(HostReg.R10, 0, HostReg.R11);
+    }
+
     private void EmitPush(int guest)
     {
-        if (guest == 4)
+        HostMemory place = EmitPushPlace();
+        if (RegisterMap.InMemory(guest))
         {
-            // The old value is pushed.
-            _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
-            EmitCheck(HostReg.R11, 8, write: true);
-            _a.Store(new HostMemory(HostReg.R10, 0, HostReg.R11), RegisterMap.GuestRsp);
-            _a.Move(RegisterMap.GuestRsp, HostReg.R11);
-            return;
+            _a.Lea(HostReg.R10, place);
+            place = new HostMemory(HostReg.R10, 0);
+            _a.Load(HostReg.R11, RegisterMap.Slot(guest));
+            _a.Store(place, HostReg.R11);
+        }
+        else
+        {
+            // RSP itself: the old value.
+            _a.Store(place, RegisterMap.Host(guest));
         }
 
-        EmitPushCheck();
-        HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
-        if (r == HostReg.R11)
-            _a.Load(r, RegisterMap.Slot(guest));
-        _a.Store(s_pushed, r);
+        _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, -8));
     }
 
     private void EmitPop(int guest)
     {
-        EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+        HostMemory place = s_pushed;
+        if (FlagsAreFree)
+        {
+            EmitShortCheck(RegisterMap.GuestRsp, 8, write: false);
+            place = new HostMemory(HostReg.R10, 0, HostReg.R11);
+        }
+        else
+        {
+            EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+        }
+
         HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
-        _a.Load(r, s_pushed);
+        _a.Load(r, place);
         if (r == HostReg.R11)
             _a.Store(RegisterMap.Slot(guest), r);
         if (guest != 4)
@@ -247,7 +268,7 @@ internal sealed unsafe partial class BlockTranslator
         if (slot < 0)
         {
             EmitCodeAddress(HostReg.R10, distance);
-            EmitIndirect(instructions);
+            EmitIndirect(instructions, Stubs.NoSite);
             return;
         }
 
@@ -294,7 +315,9 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
-    private void EmitIndirect(int instructions)
+    private void EmitIndirect(int instructions) => EmitIndirect(instructions, SiteOf(_index));
+
+    private void EmitIndirect(int instructions, uint site)
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? 2 * VcpuMemory.JumpArrayBytes : 0);
@@ -308,6 +331,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();
         _a.Load(HostReg.Rcx, save);
+        _a.MoveImmediate(HostReg.R11, site);
         _a.Jump(_cache.Stubs.ExitIndirect);
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);

@@ -29,7 +29,29 @@ internal sealed unsafe partial class BlockTranslator
     private readonly uint[] _needed = new uint[SoftVcpu.MaxOps];
     private Recipe _recipe;
 
-    private bool FlagsAreFree => _recipe.Kind != RecipeKind.None && _needed[_index] == 0;
+    /// <summary>The flags may be destroyed before the present instruction.</summary>
+    private bool FlagsAreFree => CanMakeFlags && StaysPossible();
+
+    private bool CanMakeFlags => _recipe.Kind != RecipeKind.None && _needed[_index] == 0;
+
+    /// <summary>
+    /// Whether wherever a fault can happen before the next instruction that sets all flags, the registers of the recipe still are what they are now.
+    /// </summary>
+    private bool StaysPossible()
+    {
+        bool changed = false;
+        for (int i = _index; i < _block->Count; i++)
+        {
+            FlagFacts f = _facts[i];
+            if (i > _index && f.MayFault && changed)
+                return false;
+            if (f.Touches)
+                return f.Writes == FlagFacts.All;
+            changed |= (f.Changes & _recipe.Registers) != 0;
+        }
+
+        return false;
+    }
 
     private void FindFacts()
     {

@@ -96,7 +96,8 @@ internal sealed unsafe partial class BlockTranslator
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
         _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
         byte* hit = _a.JumpIfRcxZero();
-        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        // A former instruction's check may have destroyed the flags.
+        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0, CanMakeFlags ? _recipe : default));
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));

@@ -128,9 +128,9 @@ internal sealed unsafe partial class BlockTranslator
 
             if (piece.Kind == ColdKind.Miss)
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
-            else if (piece.Kind == ColdKind.MissWithFlagsPushed)
+            if (piece.Kind == ColdKind.MissWithFlagsPushed)
                 _a.Byte(0x9D);
-            else
+            if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
             _a.Call(_cache.Stubs.Interpret);

@@ -21,6 +21,9 @@ internal unsafe struct FlagFacts
     /// <summary>Guest registers that it may change, a bit each.</summary>
     public uint Changes;
 
+    /// <summary>Accesses memory: it may fault.</summary>
+    public bool MayFault;
+
     /// <summary>Emitted as host code that falls through (or branches away natively); the flags pass through as said here.</summary>
     public bool IsPlain;
 
@@ -36,16 +39,17 @@ internal unsafe struct FlagFacts
             case Code.Lea_r64_m or Code.Lea_r32_m:
                 return new FlagFacts { Changes = Bit(op->Reg), IsPlain = true };
             case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32:
-                return new FlagFacts { Changes = Bit(4), IsPlain = true };
+                return new FlagFacts { Changes = Bit(4), MayFault = true, IsPlain = true };
             case Code.Pop_r64:
-                return new FlagFacts { Changes = Bit(4) | Bit(op->Rm), IsPlain = true };
+                return new FlagFacts { Changes = Bit(4) | Bit(op->Rm), MayFault = true, IsPlain = true };
             case Code.Leaveq:
-                return new FlagFacts { Changes = Bit(4) | Bit(5), IsPlain = true };
+                return new FlagFacts { Changes = Bit(4) | Bit(5), MayFault = true, IsPlain = true };
         }
 
         if (!GuestForm.TryRead(op, out GuestForm form))
             return f;
         f.IsPlain = true;
+        f.MayFault = op->IsMemory;
         f.Changes = ChangesOf(form);
         FlagsOf(op, form, ref f);
         f.Touches = f.Writes != 0 || MayTouch(form);

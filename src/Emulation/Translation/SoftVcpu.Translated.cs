@@ -122,6 +122,8 @@ public sealed unsafe partial class SoftVcpu
                     S->Rip = TargetOf(pendingLink);
                     break;
                 case TranslatedExit.Indirect:
+                    if ((ulong)((long)S->Rip << 16 >> 16) != S->Rip && n->ExitSite != Stubs.NoSite)
+                        return BranchAgain(n->ExitSite);
                     FillJump(S->Rip);
                     break;
                 case TranslatedExit.Continue:
@@ -220,6 +222,30 @@ public sealed unsafe partial class SoftVcpu
     {
         TlbEntry* e = Tlb.Entry(_views[ViewCodeSupervisor].Entries, linear);
         return e->ReadTag == Tlb.TagOf(linear) && (e->Gpa & TlbEntry.Global) != 0;
+    }
+
+    /// <summary>
+    /// An indirect branch to an address that is not canonical faults before it changes anything: taken back and done again by the interpreter.
+    /// </summary>
+    private Executed BranchAgain(uint site)
+    {
+        uint index = site & 63;
+        Op* op = _arena!.OpAt((int)(site >> 6));
+        var block = (Block*)(op - index) - 1;
+        S->Rip = StartOf(block) + op->Offset;
+        S->InstructionsRetired--;
+        S->Gpr[(int)Gpr.Rsp] += op->Code switch
+        {
+            Iced.Intel.Code.Retnq => unchecked((ulong)-8),
+            Iced.Intel.Code.Retnq_imm16 => unchecked((ulong)-8) - (ushort)op->Imm,
+            Iced.Intel.Code.Call_rm64 => 8,
+            _ => 0,
+        };
+        if (!op->Slow(this, op))
+            return Executed.Fault;
+        S->InstructionsRetired++;
+        N->RipSet = 0;
+        return Executed.Left;
     }
 
     // The jump caches: linear target → host code.

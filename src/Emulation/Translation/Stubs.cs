@@ -41,6 +41,8 @@ internal sealed unsafe class Stubs
     /// <summary>Registers that the host's calling convention keeps (System V ABI §3.2.1).</summary>
     private static readonly HostReg[] s_preserved = [HostReg.Rbx, HostReg.Rbp, HostReg.R12, HostReg.R13, HostReg.R14, HostReg.R15];
 
+    public const uint NoSite = uint.MaxValue;
+
     /// <summary>From managed code: (stack pointer, code) → exit code.</summary>
     public byte* Enter { get; private set; }
 
@@ -50,7 +52,7 @@ internal sealed unsafe class Stubs
     /// <summary>Jumped to with the branch's index in R11D.</summary>
     public byte* ExitLink { get; private set; }
 
-    /// <summary>Jumped to with the target in R10.</summary>
+    /// <summary>Jumped to with the target in R10 and the branch's site in R11D (<see cref="NoSite"/> where it cannot fault).</summary>
     public byte* ExitIndirect { get; private set; }
 
     /// <summary>Called: IF in the state is cleared or set; with IF the interrupt request counts (<see cref="NativeCpu.RequestMask"/>). Uses R10, changes no flags.</summary>
@@ -71,6 +73,7 @@ internal sealed unsafe class Stubs
         EmitExit(ref a, TranslatedExit.Link);
         ExitIndirect = a.Next;
         a.Store(HostMemory.State(s_rip), HostReg.R10);
+        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
         EmitInterpret(ref a);
         ClearInterruptFlag = a.Next;
