@@ -46,3 +46,8 @@ public sealed record MachineRegisters
 /// <param name="IncludeSameRing">Also events that do not change the ring.</param>
 /// <param name="Vcpus">vCPUs by index; null = all.</param>
 public sealed record RingTraceOptions(int Capacity = 1 << 16, bool IncludeSameRing = false, IReadOnlyList<int>? Vcpus = null);
+
+/// <summary>What single-stepping saw.</summary>
+/// <param name="Events">Every transition, in order.</param>
+/// <param name="Instructions">Instructions executed.</param>
+public sealed record RingSteps(Sdk.Rings.RingEvent[] Events, long Instructions);

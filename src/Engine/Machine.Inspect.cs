@@ -2,6 +2,7 @@ using System.Collections.Immutable;
 using VirtPS.Engine.Running;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
+using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Rings;
 using VirtPS.X86;
 
@@ -41,6 +42,34 @@ public sealed unsafe partial class Machine
             return _trace;
         }
     }
+
+    /// <summary>
+    /// Executes so many instructions of one vCPU one at a time, while the others stand still, and gives every ring transition among them: exactly, also where a strategy does not report
+    /// transitions. A halted vCPU waits for its interrupt. Ends early after <paramref name="limit"/>, or when the guest ends.
+    /// </summary>
+    public RingSteps StepRings(int vcpu, int count, bool includeSameRing, TimeSpan limit) => _control.Invoke(() =>
+    {
+        Require(VmState.Running);
+        VcpuRunner runner = Runner(vcpu);
+        int capacity = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)count + 1);
+        using RingTraceSession trace = StartTrace(new RingTraceOptions(capacity, includeSameRing, [vcpu]));
+        StopVcpus();
+        runner.Step(count);
+        bool paused = runner.WaitPaused(limit);
+        if (!paused)
+            StopVcpus();
+        long left = runner.EndSteps();
+        var events = new RingEvent[capacity];
+        int read = trace.Read(events);
+        // Paused with steps left: somebody else wants it to stand still, and says next what for.
+        if (left == 0 || !paused)
+        {
+            foreach (VcpuRunner other in _board.Vcpus)
+                other.Resume();
+        }
+
+        return new RingSteps(events[..read], count - left);
+    });
 
     internal void EndTrace(RingTraceSession session, (int Vcpu, RingEventBuffer Buffer)[] buffers)
     {

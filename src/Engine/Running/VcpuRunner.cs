@@ -40,6 +40,7 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
     // Something for ServeControl; set before VcpuRequests.Exit is raised, looked at after it was cleared.
     private int _attention;
     private int _sleeping;
+    private long _steps;
     private bool _pause;
     private bool _stop;
     private bool _shutdownReported;
@@ -139,6 +140,15 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
 
         Attend();
     }
+
+    /// <summary>From a pause: executes so many instructions one at a time and pauses again; <see cref="EndSteps"/> tells how many were left when it paused for another reason.</summary>
+    public void Step(long count)
+    {
+        Volatile.Write(ref _steps, count);
+        Resume();
+    }
+
+    public long EndSteps() => Interlocked.Exchange(ref _steps, 0);
 
     /// <summary>Asks the thread to end.</summary>
     public void RequestStop()
@@ -285,16 +295,20 @@ internal sealed unsafe class VcpuRunner : IVcpuControl, IDisposable
 
         ulong start = _source.HostNanoseconds;
         Volatile.Write(ref _runningSince, start);
+        bool step = Volatile.Read(ref _steps) > 0;
         Enlightenment?.BeforeRun(start);
-        VcpuExit exit = Vcpu.Run();
+        VcpuExit exit = step ? Vcpu.SingleStep() : Vcpu.Run();
         Enlightenment?.AfterRun();
         Volatile.Write(ref _runningSince, 0);
         Vcpu.Counters->RunNanoseconds += _source.HostNanoseconds - start;
         LastExit = exit;
         if ((uint)exit < 16)
             Vcpu.Counters->Exits[(int)exit]++;
+        if (step && (exit is VcpuExit.SingleStep or VcpuExit.Halt) && Interlocked.Decrement(ref _steps) == 0)
+            RequestPause();
         switch (exit)
         {
+            case VcpuExit.SingleStep when step:
             case VcpuExit.Kicked:
             case VcpuExit.Halt:
                 break;

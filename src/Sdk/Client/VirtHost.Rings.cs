@@ -19,6 +19,18 @@ public sealed partial class VirtHost
         await InvokeAsync<RingMeasurement[]>(id, "be measured", RpcMethods.MeasureRing, [], cancellation).ConfigureAwait(false);
 
     /// <summary>
+    /// Executes <paramref name="count"/> instructions (1 to 1,000,000) of one vCPU one at a time, while the others stand still, and gives every ring transition among them: with fidelity
+    /// <see cref="RingFidelity.Exact"/>, whatever the strategy. Ends early after <paramref name="limit"/>; <see cref="RingSpan.InstructionCount"/> says how far it came.
+    /// </summary>
+    public async Task<RingSpan> StepRingAsync(Guid id, int vcpu, int count, bool includeSameRing, TimeSpan limit, CancellationToken cancellation = default)
+    {
+        StateReader.Observation seen = await RequireLiveAsync(id, "be stepped", cancellation).ConfigureAwait(false);
+        WireRingSteps steps = await InvokeAsync<WireRingSteps>(id, "be stepped", RpcMethods.StepRing, [vcpu, count, includeSameRing, limit.TotalSeconds], cancellation).ConfigureAwait(false);
+        var factory = new RingTransitionFactory(seen.Document.Configuration.Name, id, RingFidelity.Exact);
+        return new RingSpan(factory.Create(steps.Events, long.MaxValue), steps.Instructions);
+    }
+
+    /// <summary>
     /// Ring transitions as they happen, until cancelled, <see cref="TraceOptions.MaxEvents"/>, or the VM stops. A slow reader loses events, never slows the
     /// guest; the batches say how many. When the enumeration begins to run, tracing has begun.
     /// </summary>

@@ -48,8 +48,31 @@ public sealed class TraceVirtRing : VirtVMCmdlet
     [Parameter]
     public int[]? Vcpu { get; set; }
 
+    /// <summary>Executes this many instructions one at a time and ends: every transition among them is seen, also where the strategy does not report them.</summary>
+    [Parameter]
+    [ValidateRange(1, 1_000_000)]
+    public int? InstructionCount { get; set; }
+
+    private void Step(VirtualMachine vm, int count)
+    {
+        foreach (int vcpu in Vcpu ?? [0])
+        {
+            RingSpan span = Await(token => VirtHost.StepRingAsync(vm.Id, vcpu, count, IncludeSameRing, TimeSpan.FromSeconds(Timeout ?? 60), token));
+            WriteObject(MaxEvents is { } most ? span.Transitions.Take((int)Math.Min(most, int.MaxValue)) : span.Transitions, enumerateCollection: true);
+            WriteVerbose(string.Create(CultureInfo.InvariantCulture, $"'{vm.Name}', vCPU {vcpu}: {span.InstructionCount:N0} instructions, {span.Transitions.Count:N0} transitions."));
+            if (span.InstructionCount < count)
+                WriteWarning(string.Create(CultureInfo.InvariantCulture, $"'{vm.Name}', vCPU {vcpu}: only {span.InstructionCount:N0} of {count:N0} instructions were executed; it halted for the rest of the time, or the guest ended."));
+        }
+    }
+
     private protected override void Process(VirtualMachine vm)
     {
+        if (InstructionCount is { } count)
+        {
+            Step(vm, count);
+            return;
+        }
+
         var options = new TraceOptions { IncludeSameRing = IncludeSameRing, MaxEvents = MaxEvents, Vcpus = Vcpu };
         ulong dropped = 0;
         using CancellationTokenSource limit = Timeout is { } seconds ? new CancellationTokenSource(TimeSpan.FromSeconds(seconds)) : new CancellationTokenSource();

@@ -1,4 +1,7 @@
+using System.Runtime.InteropServices;
 using VirtPS.Client;
+using VirtPS.Client.Protocol;
+using VirtPS.Engine;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Rings;
@@ -12,6 +15,7 @@ internal sealed class MachineInspector(VmRun run)
 {
     private const int MaxRead = 1 << 20;
     private const int MaxInstructions = 4096;
+    private const int MaxSteps = 1_000_000;
 
     public RingState[] GetRingStates(IWorkerMachine machine)
     {
@@ -25,6 +29,16 @@ internal sealed class MachineInspector(VmRun run)
 
     /// <summary>Also after the machine's end, as long as the worker is there.</summary>
     public RingMeasurement[] MeasureRings(IWorkerMachine machine) => [.. machine.MeasureRings().Select(m => m with { VMName = run.Configuration.Name })];
+
+    public WireRingSteps StepRings(IWorkerMachine machine, int vcpu, int count, bool includeSameRing, double seconds)
+    {
+        RequireGuest(machine, "be stepped");
+        RequireVcpu(machine, vcpu);
+        if (count is < 1 or > MaxSteps)
+            throw new VirtException(ErrorIds.ConfigurationInvalid, $"{count} instructions cannot be stepped at once.", $"Give 1 to {MaxSteps}.", count);
+        RingSteps steps = machine.StepRings(vcpu, count, includeSameRing, TimeSpan.FromSeconds(seconds));
+        return new WireRingSteps(MemoryMarshal.AsBytes(steps.Events.AsSpan()).ToArray(), steps.Instructions);
+    }
 
     public VirtRegisterSet GetRegisters(IWorkerMachine machine, int vcpu)
     {

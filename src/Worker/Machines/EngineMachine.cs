@@ -53,6 +53,8 @@ internal sealed class EngineMachine(Machine machine) : IWorkerMachine
 
     public ITraceSession StartTrace(bool includeSameRing) => new TraceSession(machine.StartTrace(new RingTraceOptions(IncludeSameRing: includeSameRing)));
 
+    public RingSteps StepRings(int vcpu, int count, bool includeSameRing, TimeSpan limit) => machine.StepRings(vcpu, count, includeSameRing, limit);
+
     public bool TryReadPhysical(ulong address, Span<byte> destination) => machine.TryReadPhysical(address, destination);
 
     public int ReadLinear(int vcpu, ulong address, Span<byte> destination) => machine.TryReadLinear(vcpu, address, destination, out int read) ? read : 0;

@@ -59,6 +59,9 @@ internal interface IWorkerMachine : IDisposable
     /// <summary>Starts recording ring events; one session at a time.</summary>
     ITraceSession StartTrace(bool includeSameRing);
 
+    /// <summary>Executes instructions of one vCPU one at a time and gives the ring transitions among them.</summary>
+    RingSteps StepRings(int vcpu, int count, bool includeSameRing, TimeSpan limit);
+
     bool TryReadPhysical(ulong address, Span<byte> destination);
 
     /// <summary>Reads through a vCPU's page tables as a supervisor; returns how many bytes from the start could be read.</summary>

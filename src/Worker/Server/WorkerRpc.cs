@@ -45,6 +45,7 @@ internal sealed class WorkerRpc(VmRun run)
         rpc.AddLocalRpcMethod(RpcMethods.GetDevices, () => Guard(GetDevices));
         rpc.AddLocalRpcMethod(RpcMethods.GetRingStates, () => Guard(() => _inspector.GetRingStates(Machine)));
         rpc.AddLocalRpcMethod(RpcMethods.MeasureRing, () => Guard(() => _inspector.MeasureRings(Machine)));
+        rpc.AddLocalRpcMethod(RpcMethods.StepRing, (int vcpu, int count, bool includeSameRing, double seconds) => Guard(() => _inspector.StepRings(Machine, vcpu, count, includeSameRing, seconds)));
         rpc.AddLocalRpcMethod(RpcMethods.GetRegisters, (int vcpu) => Guard(() => _inspector.GetRegisters(Machine, vcpu)));
         rpc.AddLocalRpcMethod(RpcMethods.ReadMemory, (ulong address, int length, GuestAddressSpace space, int vcpu) => Guard(() => _inspector.ReadMemory(Machine, address, length, space, vcpu)));
         rpc.AddLocalRpcMethod(RpcMethods.Disassemble, (ulong? address, int count, int vcpu) => Guard(() => _inspector.Disassemble(Machine, address, count, vcpu)));

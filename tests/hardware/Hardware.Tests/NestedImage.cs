@@ -23,7 +23,10 @@ internal sealed class NestedImage
     public string Initrd { get; }
 
     /// <summary>Builds it in <paramref name="folder"/>. Errors: ImageUnavailable where there is no apt or no network.</summary>
-    public static async Task<NestedImage> BuildAsync(string folder, CancellationToken cancellation)
+    /// <param name="folder">Where the files are made.</param>
+    /// <param name="bench">With QEMU in it, to measure beside it.</param>
+    /// <param name="cancellation">Ends it early.</param>
+    public static async Task<NestedImage> BuildAsync(string folder, bool bench, CancellationToken cancellation)
     {
         string kernelFolder = await FetchKernelAsync(cancellation);
         string kernel = Path.Combine(kernelFolder, "vmlinuz");
@@ -32,17 +35,19 @@ internal sealed class NestedImage
         var innerOptions = new BusyboxInitrdOptions { Script = "dmesg | grep -i -e unstable -e kvm-clock:; echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\"" };
         await BusyboxInitrd.Create(busybox, innerOptions).WriteFileAsync(inner, compress: false, cancellation);
 
-        const string Script = """
+        string script = $"""
             for m in irqbypass kvm kvm-amd; do insmod /lib/modules/$m.ko || exit 3; done
             export DOTNET_ROOT=/dotnet DOTNET_EnableDiagnostics=0 DOTNET_gcServer=0 DOTNET_TieredPGO=0 TMPDIR=/tmp HOME=/root
-            exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit
+            exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit{(bench ? " bench" : "")}
             """;
-        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = Script, PowerOff = true, Marker = "NESTED-OVER" });
+        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = script, PowerOff = true, Marker = "NESTED-OVER" });
         foreach (string module in s_modules)
             image.AddHostFile("/lib/modules/" + module, Path.Combine(kernelFolder, module));
         image.AddHostFile("/guest/vmlinuz", kernel).AddHostFile("/guest/initrd", inner);
         AddRuntime(image);
         AddProgram(image);
+        if (bench)
+            AddQemu(image);
         await image.WriteFileAsync(outer, compress: false, cancellation);
         return new NestedImage(kernel, outer);
     }
@@ -91,6 +96,16 @@ internal sealed class NestedImage
 
         foreach (string library in native.SelectMany(LibrariesOf).Distinct().Where(l => !l.StartsWith(root, StringComparison.Ordinal)))
             image.AddHostFile(library, library);
+    }
+
+    private static void AddQemu(InitrdBuilder image)
+    {
+        const string Program = "/usr/bin/qemu-system-x86_64", Firmware = "/usr/share/qemu";
+        image.AddHostFile(Program, Program);
+        foreach (string library in LibrariesOf(Program).Distinct())
+            image.AddHostFile(library, library);
+        foreach (string name in (ReadOnlySpan<string>)["qboot.rom", "bios-microvm.bin", "linuxboot.bin", "linuxboot_dma.bin", "pvh.bin", "kvmvapic.bin"])
+            image.AddHostFile($"{Firmware}/{name}", $"{Firmware}/{name}");
     }
 
     /// <summary>What the dynamic linker would load, by its own account.</summary>

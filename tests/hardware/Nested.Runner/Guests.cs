@@ -22,6 +22,21 @@ internal static partial class Guests
         return console.Text.Split("\r\n").First(l => l.StartsWith("RINGLAB-OK", StringComparison.Ordinal));
     }
 
+    /// <summary>Single-step misses no transition: each begins in the ring where the last one ended.</summary>
+    public static string ExactRings(IMachineParts parts, string irqchip)
+    {
+        const int Count = 1500;
+        var console = new TextConsole();
+        using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "" }, 64 << 20, 1, irqchip);
+        machine.PowerOn();
+        Require(console.WaitFor("RINGLAB-OK", machine, s_limit), "no RINGLAB-OK", machine, console);
+        RingSteps steps = machine.StepRings(0, Count, includeSameRing: false, s_limit);
+        string path = string.Join(" ", steps.Events.Take(12).Select(e => $"{e.FromRing}>{e.ToRing} {e.Cause}"));
+        bool whole = steps.Events.Zip(steps.Events.Skip(1)).All(pair => pair.First.ToRing == pair.Second.FromRing);
+        Require(steps.Instructions == Count && steps.Events.Length > 0 && whole, $"{steps.Instructions} instructions, {steps.Events.Length} transitions: {path}", machine, console);
+        return $"{steps.Instructions} instructions, {steps.Events.Length} transitions: {path}";
+    }
+
     /// <summary>To the shell; then a pause and a move to another machine, over which the guest's own clock must show what VM time shows, and its shell must answer.</summary>
     public static string Linux(IMachineParts parts, BootKind kind, string kernel, string initrd, int processors, string irqchip)
     {

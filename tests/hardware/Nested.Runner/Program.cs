@@ -11,7 +11,7 @@ namespace VirtPS.Nested.Runner;
 /// <summary>
 /// Runs inside a small Linux that has a real KVM: the strategy conformance suite, ringlab and a stock Linux kernel, on our engine in this process. One line per result
 /// (<c>NESTED pass|FAIL seconds name: text</c>) on standard output; the number of failures, at most 100, goes to the debug-exit port when there is one.
-/// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501.
+/// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501, and <c>bench</c> to measure instead.
 /// </summary>
 internal static class Program
 {
@@ -46,9 +46,16 @@ internal static class Program
             return support.IsSupported ? support.Reason : throw new InvalidOperationException(support.Reason);
         });
         (string kernel, string initrd) = (arguments[1], arguments[2]);
+        if (arguments.Contains("bench"))
+        {
+            Report("boot beside QEMU", () => BootBench.Run(catalog, kernel, initrd));
+            return End(arguments);
+        }
+
         foreach (string irqchip in (ReadOnlySpan<string>)["kernel", "software"])
         {
             Report($"ringlab, irqchip={irqchip}", () => Guests.Ringlab(catalog, irqchip));
+            Report($"exact rings by single-step, irqchip={irqchip}", () => Guests.ExactRings(catalog, irqchip));
             Report($"TSC over a pause, irqchip={irqchip}", () => TimeGuest.Run(catalog, irqchip));
             Report($"linux bzImage, 1 vCPU, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1, irqchip));
             Report($"linux PVH, 2 vCPUs, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2, irqchip));
@@ -58,6 +65,11 @@ internal static class Program
         Report("random instructions, ours beside the processor's", () => Lockstep(catalog, s => s.RunRandom(1, 400, TimeSpan.FromSeconds(5))));
         Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));
         Conformance(catalog);
+        return End(arguments);
+    }
+
+    private static int End(string[] arguments)
+    {
         Console.WriteLine($"NESTED done {s_failures}");
         Console.Out.Flush();
         if (arguments.Contains("debug-exit"))

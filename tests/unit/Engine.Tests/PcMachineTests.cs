@@ -32,6 +32,27 @@ public sealed class PcMachineTests
     private static VmConfiguration Configuration(int vcpus = 1, string strategy = "Full", string commandLine = "") =>
         Make.Configuration(vcpus, 64 << 20) with { Strategy = strategy, Boot = new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = commandLine } };
 
+    /// <summary>By single-step: what enters a ring is left from that ring, or something was missed.</summary>
+    [Theory]
+    [InlineData("Full", 1)]
+    [InlineData("Full", 2)]
+    [InlineData("Hardware", 1)]
+    public void Stepping_sees_every_transition(string strategy, int vcpus)
+    {
+        SkipUnlessSupported(strategy);
+        var console = new CapturedConsole();
+        using Machine machine = Builder(Configuration(vcpus, strategy), console).Build();
+        machine.PowerOn();
+        Assert.True(Make.Within(20, () => console.Text.Contains("RINGLAB-OK", StringComparison.Ordinal)));
+        RingSteps steps = machine.StepRings(0, 30_000, includeSameRing: false, TimeSpan.FromSeconds(20));
+        Assert.Equal(30_000, steps.Instructions);
+        Assert.NotEmpty(steps.Events);
+        Assert.All(steps.Events, e => Assert.NotEqual(e.FromRing, e.ToRing));
+        Assert.All(steps.Events.Zip(steps.Events.Skip(1)), pair => Assert.Equal(pair.First.ToRing, pair.Second.FromRing));
+        Assert.Equal(VmState.Running, machine.State);
+        Assert.Throws<VirtException>(() => machine.StepRings(vcpus, 1, false, TimeSpan.FromSeconds(1)));
+    }
+
     [Theory]
     [InlineData("Full", 1)]
     [InlineData("Full", 2)]

@@ -101,6 +101,8 @@ internal sealed class StandInMachine(VmConfiguration configuration, ICharBackend
 
     public ITraceSession StartTrace(bool includeSameRing) => new EventSource(_behaviour.TryGetValue("events", out string? rate) ? long.Parse(rate, CultureInfo.InvariantCulture) : 0);
 
+    public RingSteps StepRings(int vcpu, int count, bool includeSameRing, TimeSpan limit) => new([], count);
+
     public bool TryReadPhysical(ulong address, Span<byte> destination)
     {
         if (address + (ulong)destination.Length > MemoryAssigned)

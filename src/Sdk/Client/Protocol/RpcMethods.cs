@@ -27,6 +27,7 @@ internal static class RpcMethods
     public const string GetDevices = "getDevices";
     public const string GetRingStates = "getRingStates";
     public const string MeasureRing = "measureRing";
+    public const string StepRing = "stepRing";
     public const string GetRegisters = "getRegisters";
     public const string ReadMemory = "readMemory";
     public const string Disassemble = "disassemble";
@@ -35,6 +36,9 @@ internal static class RpcMethods
 
 /// <summary>A device on the wire.</summary>
 internal sealed record WireDevice(JsonObject Specification, bool IsPlatform);
+
+/// <summary>Ring events as they lie in memory, and how many instructions were executed.</summary>
+internal sealed record WireRingSteps(byte[] Events, long Instructions);
 
 /// <summary>How RPC messages are framed and formatted, the same on both sides.</summary>
 internal static class RpcSetup

@@ -99,3 +99,8 @@ public sealed record RingMeasurement
     public IReadOnlyDictionary<string, ulong> Hypercalls { get; init; } = new Dictionary<string, ulong>();
     public required DateTimeOffset CapturedAt { get; init; }
 }
+
+/// <summary>What happened in a bounded number of instructions.</summary>
+/// <param name="Transitions">Every transition, in order.</param>
+/// <param name="InstructionCount">Instructions executed; fewer than asked for when it ended early.</param>
+public sealed record RingSpan(IReadOnlyList<RingTransition> Transitions, long InstructionCount);
