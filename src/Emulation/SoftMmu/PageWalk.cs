@@ -113,7 +113,7 @@ public sealed unsafe partial class SoftVcpu
         t.MayWrite = (leaf & D) != 0 && Allowed(in w, Access.Write, view);
         t.Large = pageMask != 0xFFF;
         t.Huge = pageMask > 0x3F_FFFF;
-        t.Global = (leaf & G) != 0 && (S->Cr4 & Cr4.PGE) != 0;
+        t.Global = ((leaf & G) != 0 && (S->Cr4 & Cr4.PGE) != 0) || IsKernelHalf(linear, view);
         t.Gpa = t.Gpa & ~pageMask | linear & pageMask;
         return WalkResult.Ok;
     }

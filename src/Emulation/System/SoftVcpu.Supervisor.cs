@@ -84,6 +84,11 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
 
     public void FlushTranslations() => FlushTlb(global: true);
 
+    public void FlushLowerHalf() => FlushTlb(global: false);
+
+    /// <summary>Which translations <see cref="FlushLowerHalf"/> keeps.</summary>
+    private bool IsKernelHalf(ulong linear, int view) => _supervisor is not null && (long)linear < 0 && !IsUserView(view);
+
     public void FlushTranslation(ulong linear) => FlushTlbPage(linear);
 
     public void FlushOthers(ulong vcpus)

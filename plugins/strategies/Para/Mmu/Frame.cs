@@ -36,6 +36,9 @@ internal struct Frame
     /// <summary>The guest has pinned it: one of the uses is the pin.</summary>
     public bool Pinned { readonly get; set; }
 
+    /// <summary>A page table that the upper half of some address space may lead to: its changes concern translations that a change of the root keeps.</summary>
+    public bool Upper;
+
     /// <summary>The guest owns it. False for frames given back (ballooned out).</summary>
     public bool Owned;
 

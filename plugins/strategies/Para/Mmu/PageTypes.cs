@@ -171,7 +171,12 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
         }
 
         if (level == 4)
+        {
             area.FillRoot(entries);
+            for (int i = XenArea.FirstSlot + XenArea.SlotCount; i < EntryCount; i++)
+                MarkUpper(entries[i], 3);
+        }
+
         f->Partial = false;
         return 0;
     }
@@ -219,7 +224,28 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
         }
 
         f->Partial = false;
+        f->Upper = false;
         f->TypeCount = 0;
         return 0;
+    }
+
+    /// <summary>Changes of tables that the upper half may lead to: entries that were present and are not what they were.</summary>
+    public ulong UpperChanges;
+
+    /// <summary>A table has been entered into the upper half: it and all below it.</summary>
+    public void MarkUpper(ulong entry, int level)
+    {
+        if ((entry & PageBits.P) == 0 || level == 0)
+            return;
+        ulong mfn = (entry & FrameMask) >> 12;
+        Frame* f = frames.Find(mfn);
+        if (f->Upper)
+            return;
+        f->Upper = true;
+        if (level == 1)
+            return;
+        ulong* entries = (ulong*)frames.Pointer(mfn);
+        for (int i = 0; i < EntryCount; i++)
+            MarkUpper(entries[i], level - 1);
     }
 }

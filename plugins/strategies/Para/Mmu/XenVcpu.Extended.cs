@@ -95,8 +95,36 @@ internal sealed unsafe partial class XenVcpu
             _effect |= SupervisorEffect.Mode;
         }
 
-        Cpu.FlushTranslations();
+        DropForRoot(old, mfn);
         return old != mfn ? Release(old) : 0;
+    }
+
+    /// <summary>
+    /// Another kernel root: all translations go, but where both have the same upper half, and nothing in it has changed since all was dropped last, those of the upper half would only be found
+    /// again as they are.
+    /// </summary>
+    private void DropForRoot(ulong old, ulong now)
+    {
+        if (_flushedAt == Volatile.Read(ref Domain.Types.UpperChanges) && HaveSameUpperHalf(old, now))
+            Cpu.FlushLowerHalf();
+        else
+            FlushAll();
+    }
+
+    private bool HaveSameUpperHalf(ulong one, ulong other)
+    {
+        const int first = XenArea.FirstSlot + XenArea.SlotCount, count = 512 - first;
+        ulong* a = (ulong*)Domain.Frames.Pointer(one) + first, b = (ulong*)Domain.Frames.Pointer(other) + first;
+        if (new ReadOnlySpan<ulong>(a, count).SequenceEqual(new ReadOnlySpan<ulong>(b, count)))
+            return true;
+        // The processor sets accessed bits in each for itself.
+        for (int i = 0; i < count; i++)
+        {
+            if (((a[i] ^ b[i]) & ~(PageBits.A | PageBits.D)) != 0)
+                return false;
+        }
+
+        return true;
     }
 
     /// <summary>The table under which programs run; 0 for none.</summary>
@@ -113,7 +141,7 @@ internal sealed unsafe partial class XenVcpu
         }
 
         UserRoot = mfn;
-        Cpu.FlushTranslations();
+        Cpu.FlushLowerHalf();
         return old != 0 ? Release(old) : 0;
     }
 

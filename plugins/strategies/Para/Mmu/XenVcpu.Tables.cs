@@ -15,7 +15,10 @@ internal sealed unsafe partial class XenVcpu
     /// <summary>A table whose last use was given back, when releasing it has to go on; 0 for none.</summary>
     private ulong _oldTable;
 
-    private bool _flushAll;
+    private bool _flushAll, _flushLower;
+
+    /// <summary><see cref="PageTypes.UpperChanges"/> when this vCPU last dropped all its translations.</summary>
+    private ulong _flushedAt;
 
     private ulong AllVcpus => (1ul << Domain.VcpuCount) - 1;
 
@@ -64,12 +67,36 @@ internal sealed unsafe partial class XenVcpu
 
     private void FlushIfNeeded()
     {
-        if (!_flushAll)
+        if (!_flushAll && !_flushLower)
             return;
-        _flushAll = false;
-        Cpu.FlushTranslations();
+        if (_flushAll)
+            FlushAll();
+        else
+            Cpu.FlushLowerHalf();
+        _flushAll = _flushLower = false;
         if (Domain.VcpuCount > 1)
             Cpu.FlushOthers(AllVcpus);
+    }
+
+    private void FlushAll()
+    {
+        // Read first: what changes from here on is for the next time.
+        _flushedAt = Volatile.Read(ref Domain.Types.UpperChanges);
+        Cpu.FlushTranslations();
+    }
+
+    private bool IsUpper(int level, ulong table, int index) => level == 4 ? index >= XenArea.FirstSlot : Domain.Frames.Find(table)->Upper;
+
+    /// <summary>An entry that processors may have in their translations is another now. Entries of upper levels are dropped for the guest; for pages it asks itself.</summary>
+    private void NoteChange(int level, ulong table, int index)
+    {
+        bool upper = IsUpper(level, table, index);
+        if (upper)
+            Domain.Types.UpperChanges++;
+        if (level == 1)
+            return;
+        _flushAll |= upper;
+        _flushLower |= !upper;
     }
 
     /// <summary>Gives a use back; what cannot be finished now is remembered and the call continued.</summary>
@@ -157,7 +184,8 @@ internal sealed unsafe partial class XenVcpu
         {
             if (!Replace(ref entry, wanted, preserve, expected, out old))
                 return Errno.EAGAIN;
-            _flushAll |= level > 1 && ((old ^ wanted) & (PageBits.RW | PageBits.US | PageBits.NX)) != 0;
+            if (((old ^ wanted) & (PageBits.RW | PageBits.US | PageBits.NX)) != 0)
+                NoteChange(level, table, index);
             return 0;
         }
 
@@ -170,9 +198,11 @@ internal sealed unsafe partial class XenVcpu
             return Errno.EAGAIN;
         }
 
+        if (IsUpper(level, table, index))
+            Domain.Types.MarkUpper(wanted, level - 1);
         if ((old & PageBits.P) == 0)
             return 0;
-        _flushAll |= level > 1;
+        NoteChange(level, table, index);
         if (level == 1)
             return Domain.Types.PutEntry(old, 1);
         // The entry is in place: even where releasing has to go on, this request is done.
@@ -259,7 +289,7 @@ internal sealed unsafe partial class XenVcpu
             if (linear is { } page)
                 Cpu.FlushTranslation(page);
             else
-                Cpu.FlushTranslations();
+                FlushAll();
         }
 
         ulong others = vcpus & AllVcpus & ~(1ul << Index);

@@ -61,6 +61,12 @@ public unsafe interface IDeprivilegedVcpu : IVcpu
     /// <summary>Drops all translations of this vCPU, of the kernel's and the user's address space.</summary>
     void FlushTranslations();
 
+    /// <summary>
+    /// Drops this vCPU's translations but those of the kernel's upper half (addresses with bit 63 set): for a change of page tables that share it, where nothing of it has changed since all was
+    /// dropped last. Code that is linked across pages there stays linked.
+    /// </summary>
+    void FlushLowerHalf();
+
     /// <summary>Drops the translations of one page in both address spaces.</summary>
     void FlushTranslation(ulong linear);
 
