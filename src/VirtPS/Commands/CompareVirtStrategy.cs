@@ -112,7 +112,8 @@ public sealed class CompareVirtStrategy : VirtCmdlet
         Ratio = null,
         ProcessorTime = vcpus.Aggregate(TimeSpan.Zero, (sum, v) => sum + v.RunTime),
         Instructions = vcpus.All(v => v.Instructions is not null) ? [.. Enumerable.Range(0, 4).Select(ring => vcpus.Aggregate(0ul, (sum, v) => sum + v.Instructions![ring]))] : null,
-        Transitions = Sum(vcpus.Select(v => v.Transitions)),
+        // A strategy that does not see transitions has counted none, which is not the same as that there were none.
+        Transitions = vcpus[0].Fidelity == RingFidelity.Exact ? Sum(vcpus.Select(v => v.Transitions)) : null,
         Exits = Sum(vcpus.Select(v => v.Exits)),
         Fidelity = vcpus[0].Fidelity,
         StatusReason = "",
