@@ -49,6 +49,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check for PUSH; RSP is not changed yet.</summary>
     private HostMemory EmitPushPlace()
     {
+        if (InGroup)
+            return EmitMember(-8);
         _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
         if (FlagsAreFree)
             EmitShortCheck(HostReg.R11, 8, write: true);
@@ -57,13 +59,21 @@ internal sealed unsafe partial class BlockTranslator
         return new HostMemory(HostReg.R10, 0, HostReg.R11);
     }
 
+    /// <summary>The same place without R11, so that it can hold an operand.</summary>
+    private HostMemory FreeScratch(in HostMemory place)
+    {
+        if (place.Base != HostReg.R11 && place.Index != HostReg.R11)
+            return place;
+        _a.Lea(HostReg.R10, place);
+        return new HostMemory(HostReg.R10, 0);
+    }
+
     private void EmitPush(int guest)
     {
         HostMemory place = EmitPushPlace();
         if (RegisterMap.InMemory(guest))
         {
-            _a.Lea(HostReg.R10, place);
-            place = new HostMemory(HostReg.R10, 0);
+            place = FreeScratch(place);
             _a.Load(HostReg.R11, RegisterMap.Slot(guest));
             _a.Store(place, HostReg.R11);
         }
@@ -79,7 +89,11 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitPop(int guest)
     {
         HostMemory place = s_pushed;
-        if (FlagsAreFree)
+        if (InGroup)
+        {
+            place = EmitMember(0);
+        }
+        else if (FlagsAreFree)
         {
             EmitShortCheck(RegisterMap.GuestRsp, 8, write: false);
             place = new HostMemory(HostReg.R10, 0, HostReg.R11);

@@ -167,16 +167,13 @@ internal sealed unsafe partial class BlockTranslator
 
         if (!memory)
             return false;
-        (int index, Recipe recipe) = (_index, _recipe);
+        (int index, Recipe recipe, Group group) = (_index, _recipe, _group);
+        _group = s_noGroup;
         for (_index = 0; _index <= last; _index++)
-        {
-            if (!TryEmit(_block->Ops + _index))
-                EmitInterpreted();
-            FollowFlags(_block->Ops + _index);
-        }
+            EmitInstruction(_block->Ops + _index);
 
-        _a.Jump((byte*)_starts[last + 1]);
-        (_index, _recipe) = (index, recipe);
+        _a.Jump((byte*)_labels[last + 1]);
+        (_index, _recipe, _group) = (index, recipe, group);
         return true;
     }
 }

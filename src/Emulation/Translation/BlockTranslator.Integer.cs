@@ -119,8 +119,7 @@ internal sealed unsafe partial class BlockTranslator
         HostReg vvvv = f.Vvvv < 0 ? HostReg.Rax : vvvvInMemory ? HostReg.R11 : RegisterMap.Host(f.Vvvv);
         if (regInMemory || vvvvInMemory)
         {
-            _a.Lea(HostReg.R10, m);
-            m = new HostMemory(HostReg.R10, 0);
+            m = FreeScratch(m);
             _a.Load(HostReg.R11, RegisterMap.Slot(regInMemory ? f.Reg : f.Vvvv));
         }
 

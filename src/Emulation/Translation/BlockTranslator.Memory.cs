@@ -97,16 +97,17 @@ internal sealed unsafe partial class BlockTranslator
         _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
         byte* hit = _a.JumpIfRcxZero();
         // A former instruction's check may have destroyed the flags.
-        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0, CanMakeFlags ? _recipe : default));
+        AddMiss(_a.Jump(), ColdKind.Miss, CanMakeFlags ? _recipe : default);
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));
     }
 
     /// <summary>
-    /// The same where the flags are not needed any more and could be made again (<see cref="_recipe"/>). Behind it R10 + R11 is the host's address.
+    /// The same where the flags are not needed any more and could be made again (<see cref="_recipe"/>). Behind it R10 + R11 is the host's address;
+    /// with <paramref name="addend"/> instead R10 is as after <see cref="EmitCheck"/>.
     /// </summary>
-    private void EmitShortCheck(HostReg address, int size, bool write)
+    private void EmitShortCheck(HostReg address, int size, bool write, bool addend = false)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         _a.Pext(HostReg.R10, address, s_tlbMask);
@@ -116,13 +117,15 @@ internal sealed unsafe partial class BlockTranslator
         // R11 is the offset in the page, if the tag is the page's.
         _a.Op(0x81, 7, HostReg.R11, w: true);
         _a.Int32(4096 - size);
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(7), ColdKind.MissWithoutFlags, _index, 0, _recipe));
-        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 4 * Tlb.ArrayStride));
+        AddMiss(_a.JumpIf(7), ColdKind.MissWithoutFlags, _recipe);
+        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + (addend ? 2 : 4) * Tlb.ArrayStride));
     }
 
     /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>
     private HostMemory EmitOperand(Op* op, int size, MemoryUse use)
     {
+        if (InGroup)
+            return EmitMember((int)op->Disp);
         HostReg address = EmitAddress(op);
         bool write = use != MemoryUse.Read;
         if (FlagsAreFree)

@@ -55,7 +55,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Store(save, HostReg.Rcx);
         _a.Load32(HostReg.Rcx, HostMemory.State(s_requests));
         byte* none = _a.JumpIfRcxZero();
-        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        AddMiss(_a.Jump(), ColdKind.Miss);
         _a.BindShort(none);
         _a.Load(HostReg.Rcx, save);
         _a.Call(_cache.Stubs.SetInterruptFlag);
@@ -94,7 +94,7 @@ internal sealed unsafe partial class BlockTranslator
         HostReg divisor = EmitDivisor(op, wide);
         _a.Byte(0x9C);
         _a.Op(0x3B, (int)HostReg.Rdx, divisor, wide);
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(3), ColdKind.MissWithFlagsPushed, _index, 0));
+        AddMiss(_a.JumpIf(3), ColdKind.MissWithFlagsPushed);
         _a.Lea(HostReg.Rsp, HostMemory.State(8));
         _a.Op(0xF7, 6, divisor, wide);
     }
@@ -109,14 +109,14 @@ internal sealed unsafe partial class BlockTranslator
         _a.Op(0xC1, 7, HostReg.R10, wide);
         _a.Byte(wide ? 63 : 31);
         _a.Op(0x3B, (int)HostReg.R10, HostReg.Rdx, wide);
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(5), ColdKind.MissWithFlagsPushed, _index, 0));
+        AddMiss(_a.JumpIf(5), ColdKind.MissWithFlagsPushed);
         if (wide)
             _a.Lea(HostReg.R10, new HostMemory(divisor, 1));
         else
             _a.Lea32(HostReg.R10, new HostMemory(divisor, 1));
         _a.Op(0x83, 7, HostReg.R10, wide);
         _a.Byte(1);
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(6), ColdKind.MissWithFlagsPushed, _index, 0));
+        AddMiss(_a.JumpIf(6), ColdKind.MissWithFlagsPushed);
         _a.Lea(HostReg.Rsp, HostMemory.State(8));
         _a.Op(0xF7, 7, divisor, wide);
     }
@@ -150,7 +150,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Store(save, HostReg.Rcx);
         _a.Pext(HostReg.Rcx, address, HostMemory.State(s_lowBits));
         byte* aligned = _a.JumpIfRcxZero();
-        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Miss, _index, 0));
+        AddMiss(_a.Jump(), ColdKind.Miss);
         _a.BindShort(aligned);
         _a.Load(HostReg.Rcx, save);
         EmitCheck(address, 16, write: true);

@@ -17,12 +17,24 @@ internal sealed unsafe partial class BlockTranslator
     private int _view;
     private int _index;
 
-    /// <summary>Where the code of each instruction begins; one more for what follows the last.</summary>
-    private readonly nint[] _starts = new nint[SoftVcpu.MaxOps + 1];
+    /// <summary>
+    /// Where the code of each instruction begins, one more for what follows the last; then the same for copies (<see cref="EmitGroupCopy"/>). The copy being
+    /// written begins with instruction <see cref="_copyFirst"/> at <see cref="_copyLabels"/>.
+    /// </summary>
+    private readonly List<nint> _labels = [];
+    private int _copyFirst, _copyLabels;
     private readonly List<ColdPiece> _cold = [];
 
     /// <summary>Something rarely executed, written behind the block: how it is reached and what it does.</summary>
-    private readonly record struct ColdPiece(nint Field, ColdKind Kind, int Index, int Distance, Recipe Flags = default);
+    private readonly record struct ColdPiece(nint Field, ColdKind Kind, int Index, int Distance)
+    {
+        /// <summary>How the flags are made again first.</summary>
+        public Recipe Flags { get; init; }
+
+        /// <summary>Where it goes on after the instruction; with a group, at a copy of the group's other members.</summary>
+        public int Resume { get; init; }
+        public Group Group { get; init; }
+    }
 
     private enum ColdKind
     {
@@ -57,29 +69,47 @@ internal sealed unsafe partial class BlockTranslator
         _isUser = (block->Mode & CodeMode.User) != 0;
         _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
         _cold.Clear();
+        _labels.Clear();
+        _copyFirst = _copyLabels = 0;
+        _group = s_noGroup;
         FindFacts();
         for (_index = 0; _index < block->Count; _index++)
         {
-            _starts[_index] = (nint)_a.Next;
-            Op* op = block->Ops + _index;
-            if (!TryEmit(op))
-            {
-                EmitInterpreted();
-                _recipe = default;
-            }
-            else
-            {
-                FollowFlags(op);
-            }
+            _labels.Add((nint)_a.Next);
+            if (!InGroup)
+                BeginGroup();
+            EmitInstruction(block->Ops + _index);
         }
 
-        _starts[_index] = (nint)_a.Next;
+        _labels.Add((nint)_a.Next);
         if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
             EmitEdge((int)block->ByteCount, _index);
         EmitCold();
         block->EntryLinear = linear;
         _cache.Commit(block, _a);
     }
+
+    private void EmitInstruction(Op* op)
+    {
+        if (TryEmit(op))
+        {
+            FollowFlags(op);
+            return;
+        }
+
+        // The interpreter's call does not keep R10: what is left of a group goes by checks of its own.
+        _group = s_noGroup;
+        EmitInterpreted();
+        _recipe = default;
+    }
+
+    /// <summary>A rarely executed piece for the present instruction, reached through the branch at <paramref name="field"/>.</summary>
+    private void AddMiss(byte* field, ColdKind kind, Recipe flags = default) => _cold.Add(new ColdPiece((nint)field, kind, _index, 0)
+    {
+        Flags = flags,
+        Resume = _copyLabels + _index - _copyFirst + 1,
+        Group = _index == _group.First ? _group : s_noGroup,
+    });
 
     private bool TryEmit(Op* op)
     {
@@ -115,7 +145,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitCold()
     {
-        // Pieces may add others (none does today), hence no foreach.
+        // Copies of groups add pieces of their own, hence no foreach.
         for (int i = 0; i < _cold.Count; i++)
         {
             ColdPiece piece = _cold[i];
@@ -134,7 +164,10 @@ internal sealed unsafe partial class BlockTranslator
                 EmitRecipe(piece.Flags);
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
             _a.Call(_cache.Stubs.Interpret);
-            _a.Jump((byte*)_starts[piece.Index + 1]);
+            if (piece.Group.Last > piece.Index)
+                EmitGroupCopy(piece.Group);
+            else
+                _a.Jump((byte*)_labels[piece.Resume]);
         }
     }
 }
