@@ -151,7 +151,7 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private bool EmitHeadAgain()
     {
-        const int Longest = 6;
+        const int Longest = 16;
         if (_recipe.Kind == RecipeKind.None || _needed[0] != 0)
             return false;
         int last = 0;
@@ -165,15 +165,28 @@ internal sealed unsafe partial class BlockTranslator
                 break;
         }
 
+        // Where it goes on in the block must not be in the middle of a group.
+        for (; _memberOf[last + 1]; last++)
+        {
+            if (last + 1 >= _index)
+                return false;
+        }
+
         if (!memory)
             return false;
-        (int index, Recipe recipe, Group group) = (_index, _recipe, _group);
+        (int index, Recipe recipe, Group group, int first, int labels) = (_index, _recipe, _group, _copyFirst, _copyLabels);
         _group = s_noGroup;
+        _copyFirst = _copyLabels = 0;
         for (_index = 0; _index <= last; _index++)
+        {
+            if (!InGroup)
+                BeginGroup();
             EmitInstruction(_block->Ops + _index);
+        }
+
 
         _a.Jump((byte*)_labels[last + 1]);
-        (_index, _recipe, _group) = (index, recipe, group);
+        (_index, _recipe, _group, _copyFirst, _copyLabels) = (index, recipe, group, first, labels);
         return true;
     }
 }

@@ -15,6 +15,12 @@ internal sealed unsafe partial class BlockTranslator
 
     private Group _group = s_noGroup;
 
+    /// <summary>No group begins up to here: the last member of one that was given up.</summary>
+    private int _noGroupThrough;
+
+    /// <summary>Which instructions are members of a group behind its first: nothing may jump to their code.</summary>
+    private readonly bool[] _memberOf = new bool[SoftVcpu.MaxOps + 1];
+
     private static readonly Group s_noGroup = new(-1, -1, 0, 0, 0, false);
 
     private bool InGroup => _index <= _group.Last;
@@ -54,7 +60,7 @@ internal sealed unsafe partial class BlockTranslator
     private void BeginGroup()
     {
         _group = s_noGroup;
-        if (!TryGetAccess(_block->Ops + _index, out BasedAccess first))
+        if (_index <= _noGroupThrough || !TryGetAccess(_block->Ops + _index, out BasedAccess first))
             return;
         (int low, int high, int moved, int last) = (first.Distance, first.Distance + first.Size, first.Moves, _index);
         bool writes = first.Writes;

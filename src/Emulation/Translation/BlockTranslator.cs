@@ -72,10 +72,12 @@ internal sealed unsafe partial class BlockTranslator
         _labels.Clear();
         _copyFirst = _copyLabels = 0;
         _group = s_noGroup;
+        _noGroupThrough = -1;
         FindFacts();
         for (_index = 0; _index < block->Count; _index++)
         {
             _labels.Add((nint)_a.Next);
+            _memberOf[_index] = InGroup;
             if (!InGroup)
                 BeginGroup();
             EmitInstruction(block->Ops + _index);
@@ -98,6 +100,8 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         // The interpreter's call does not keep R10: what is left of a group goes by checks of its own.
+        if (InGroup)
+            _noGroupThrough = _group.Last;
         _group = s_noGroup;
         EmitInterpreted();
         _recipe = default;
@@ -149,6 +153,8 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i < _cold.Count; i++)
         {
             ColdPiece piece = _cold[i];
+            _recipe = default;
+            _group = s_noGroup;
             _a.Bind((byte*)piece.Field);
             if (piece.Kind == ColdKind.Branch)
             {
