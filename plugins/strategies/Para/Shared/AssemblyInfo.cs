@@ -2,4 +2,4 @@ using System.Runtime.CompilerServices;
 
 [assembly: InternalsVisibleTo("Para.Backends.Tests")]
 [assembly: InternalsVisibleTo("Strategy.Para.Tests")]
-[assembly: InternalsVisibleTo("Hypercall.Fuzz")]
+[assembly: InternalsVisibleTo("Hypercall.Tests")]

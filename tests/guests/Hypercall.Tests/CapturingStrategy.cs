@@ -3,7 +3,7 @@ using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Plugins;
 using VirtPS.Strategy.Para;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>The strategy Para, with the domain that it makes within reach: the test looks at what a guest has left behind in it.</summary>
 internal sealed class CapturingStrategy : IStrategy, IGuestInterface

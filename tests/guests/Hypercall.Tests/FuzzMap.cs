@@ -1,4 +1,4 @@
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>Where things stand in the fuzz guest's memory: offsets are physical addresses; the kernel's linear addresses are <see cref="Base"/> more.</summary>
 internal static class FuzzMap

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>
 /// Makes calls: most of them near to what a kernel would ask, with some arguments spoilt; some of interesting values alone; some of noise. The same seed makes the same calls.

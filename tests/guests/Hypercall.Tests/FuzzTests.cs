@@ -3,7 +3,7 @@ using System.Text.RegularExpressions;
 using VirtPS.Sdk.Machine;
 using VirtPS.Strategy.Para.Mmu;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>
 /// Every hypercall with random and nearly right arguments, from inside a guest: the worker lives, no page-table rule is broken, and no other machine is touched. VIRTPS_FUZZ_CALLS gives

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using Iced.Intel;
 using static Iced.Intel.AssemblerRegisters;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>
 /// A Xen PV kernel that does nothing but what its records say: calls with given arguments, and reads and writes of its own. A fault, an event or a return to a wrong place ends that

@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>What the generator knows of the guest that it writes calls for.</summary>
 /// <param name="RamFrames">Frames of RAM.</param>

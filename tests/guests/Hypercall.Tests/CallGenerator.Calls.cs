@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 // Calls as a kernel makes them, by their numbers (xen.h).
 internal sealed partial class CallGenerator

@@ -7,7 +7,7 @@ using VirtPS.Sdk.Rings;
 using VirtPS.Strategy.Para;
 using VirtPS.Strategy.Para.Mmu;
 
-namespace VirtPS.Hypercall.Fuzz;
+namespace VirtPS.Hypercall.Tests;
 
 /// <summary>How one life of the guest ended.</summary>
 internal enum FuzzEnd
