@@ -6,7 +6,8 @@ namespace VirtPS.Engine;
 
 /// <summary>Starts a guest as its <see cref="Sdk.Machine.BootConfiguration"/> says: firmware tables, then the loader for the image.</summary>
 /// <param name="embeddedGuest">The image of the embedded default guest; null where the program has none.</param>
-public sealed class GuestBootStarter(Func<ReadOnlyMemory<byte>>? embeddedGuest = null) : IGuestStarter
+/// <param name="embeddedXenGuest">The same for machines whose platform loads its guest itself.</param>
+public sealed class GuestBootStarter(Func<ReadOnlyMemory<byte>>? embeddedGuest = null, Func<ReadOnlyMemory<byte>>? embeddedXenGuest = null) : IGuestStarter
 {
     private readonly GuestBoot _boot = new();
 
@@ -14,7 +15,7 @@ public sealed class GuestBootStarter(Func<ReadOnlyMemory<byte>>? embeddedGuest =
     {
         if (start.Platform is { } platform)
         {
-            GuestBoot.Load(start, platform, embeddedGuest);
+            GuestBoot.Load(start, platform, embeddedXenGuest);
             return;
         }
 

@@ -4,6 +4,7 @@ using VirtPS.Engine.Catalog;
 using VirtPS.Engine.Logging;
 using VirtPS.Engine.Storage;
 using VirtPS.Guests.Ringlab;
+using VirtPS.Guests.RinglabXen;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Backends;
 using VirtPS.Sdk.Machine;
@@ -21,7 +22,7 @@ internal sealed class EngineMachineFactory : IWorkerMachineFactory
         var builder = new MachineBuilder(configuration, OpenCatalog(options))
         {
             Log = log,
-            Starter = new GuestBootStarter(() => RinglabImage.Build()),
+            Starter = new GuestBootStarter(() => RinglabImage.Build(), () => RinglabXenImage.Build()),
         };
         builder.Backends.Char[BackendRegistry.Console] = console;
         builder.Backends.OpenBlock = spec => DiskOpener.Open(spec, builder.Platform, new RateLimitedLog(log, (string?)spec["name"] ?? "disk"));

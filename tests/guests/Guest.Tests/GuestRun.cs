@@ -1,6 +1,7 @@
 using System.Text;
 using VirtPS.Engine;
 using VirtPS.Guests.Ringlab;
+using VirtPS.Guests.RinglabXen;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Backends;
 using VirtPS.Sdk.Machine;
@@ -27,7 +28,7 @@ internal sealed class GuestRun : IDisposable
             Boot = boot,
             OnReset = onReset,
         };
-        var builder = new MachineBuilder(configuration, Parts.Load()) { Log = Log, Starter = new GuestBootStarter(() => RinglabImage.Build()) };
+        var builder = new MachineBuilder(configuration, Parts.Load()) { Log = Log, Starter = new GuestBootStarter(() => RinglabImage.Build(), () => RinglabXenImage.Build()) };
         builder.Backends.Char[BackendRegistry.Console] = _console;
         Machine = builder.Build();
     }

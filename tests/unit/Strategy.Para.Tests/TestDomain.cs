@@ -34,7 +34,7 @@ internal sealed unsafe class TestDomain : IDisposable
             Boot = new BootConfiguration { CommandLine = commandLine },
             OnReset = GuestResetAction.Stop,
         };
-        var builder = new MachineBuilder(configuration, new ListedParts([_strategy], [])) { Log = Log, Starter = new GuestBootStarter(() => image) };
+        var builder = new MachineBuilder(configuration, new ListedParts([_strategy], [])) { Log = Log, Starter = new GuestBootStarter(embeddedXenGuest: () => image) };
         builder.Backends.Char[BackendRegistry.Console] = _console;
         Machine = builder.Build();
         Machine.PowerOn(startPaused: !run);
