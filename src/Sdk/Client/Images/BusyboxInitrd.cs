@@ -61,7 +61,10 @@ public static class BusyboxInitrd
             # There is no init daemon to be told: what the kernel runs when somebody asks the guest to stop, and what people type, do it themselves.
             for c in poweroff reboot halt; do
                 rm -f /sbin/$c && printf '#!/bin/sh\numount -a -r 2>/dev/null\nexec /bin/busybox %s -f\n' $c > /sbin/$c && chmod 755 /sbin/$c
+                # The shell takes busybox's own before any file.
+                echo "alias $c=/sbin/$c" >> /etc/shrc
             done
+            export ENV=/etc/shrc
             mkdir -p /dev/pts && mount -t devpts devpts /dev/pts 2>/dev/null
 
             """);
