@@ -15,6 +15,9 @@ namespace VirtPS.Commands;
 [OutputType(typeof(VirtStrategyComparison))]
 public sealed class CompareVirtStrategy : VirtCmdlet
 {
+    // Linux makes the last of these that it finds /dev/console: a PC has no hvc0, and ttyS0 counts as found even where there is none.
+    private const string DefaultCommandLine = "console=ttyS0 console=hvc0 panic=-1";
+
     /// <summary>The kernel; without it the embedded guest.</summary>
     [Parameter(Position = 0)]
     public string? Kernel { get; set; }
@@ -101,7 +104,7 @@ public sealed class CompareVirtStrategy : VirtCmdlet
         ProcessorCount = ProcessorCount,
         Boot = Kernel is null
             ? new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = CommandLine ?? "" }
-            : new BootConfiguration { Kernel = FullPath(Kernel), Initrd = Initrd is null ? null : FullPath(Initrd), CommandLine = CommandLine ?? "console=ttyS0 panic=-1" },
+            : new BootConfiguration { Kernel = FullPath(Kernel), Initrd = Initrd is null ? null : FullPath(Initrd), CommandLine = CommandLine ?? DefaultCommandLine },
     };
 
     private static VirtStrategyComparison Summarise(string strategy, string? tier, TimeSpan time, IReadOnlyList<RingMeasurement> vcpus) => new()
@@ -115,6 +118,7 @@ public sealed class CompareVirtStrategy : VirtCmdlet
         // A strategy that does not see transitions has counted none, which is not the same as that there were none.
         Transitions = vcpus[0].Fidelity == RingFidelity.Exact ? Sum(vcpus.Select(v => v.Transitions)) : null,
         Exits = Sum(vcpus.Select(v => v.Exits)),
+        Hypercalls = Sum(vcpus.Select(v => v.Hypercalls)),
         Fidelity = vcpus[0].Fidelity,
         StatusReason = "",
     };

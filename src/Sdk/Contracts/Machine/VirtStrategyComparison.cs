@@ -28,6 +28,9 @@ public sealed record VirtStrategyComparison
     /// <summary>Returns to the VMM by reason, all processors together.</summary>
     public required IReadOnlyDictionary<string, ulong>? Exits { get; init; }
 
+    /// <summary>Hypercalls by name, all processors together; empty for a guest that makes none.</summary>
+    public IReadOnlyDictionary<string, ulong>? Hypercalls { get; init; }
+
     public required RingFidelity? Fidelity { get; init; }
 
     /// <summary>Why it did not run or did not get there; empty when it did.</summary>
