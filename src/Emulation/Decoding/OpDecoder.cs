@@ -25,6 +25,9 @@ internal sealed unsafe class OpDecoder
         _decoder64 = Decoder.Create(64, _reader);
     }
 
+    /// <summary>SYSCALL is a call into a supervisor that mostly comes back to the next instruction: it does not end its block.</summary>
+    public bool SyscallReturns { get; set; }
+
     /// <summary>
     /// Decodes the instruction at <paramref name="bytes"/>, which lies <paramref name="offset"/> bytes behind the start of its block. Returns its
     /// length; 0 when it needs more than <paramref name="available"/> bytes. Undefined encodings give an op that raises #UD.
@@ -66,7 +69,7 @@ internal sealed unsafe class OpDecoder
 
         ReadPrefixes(op, bytes, instruction, bits);
         ReadOperands(op, instruction, bits);
-        if (instruction.FlowControl is not (FlowControl.Next or FlowControl.ConditionalBranch))
+        if (instruction.FlowControl is not (FlowControl.Next or FlowControl.ConditionalBranch) && !(SyscallReturns && instruction.Code == Code.Syscall))
             op->Flags |= OpFlags.EndsBlock;
         if (op->IsMemory && IsFlat(op, mode))
             op->Flags |= OpFlags.Flat;

@@ -13,7 +13,11 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
     public IGuestSupervisor? Supervisor
     {
         get => _supervisor;
-        set => _supervisor = value;
+        set
+        {
+            _supervisor = value;
+            _decoder.SyscallReturns = value is not null;
+        }
     }
 
     /// <summary>The ring that the guest believes: CPL, or what the supervisor says.</summary>
@@ -26,10 +30,13 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
     /// <summary>SYSCALL under a supervisor. Also what generated code calls: no exception, no allocation, the block is left only where the supervisor changed more than registers.</summary>
     internal bool SupervisorCall(IGuestSupervisor supervisor, ulong next)
     {
+        ulong rip = S->Rip;
         S->Rflags = GetFlags();
-        Jump(next);
+        S->Rip = next;
         SupervisorEffect effect = supervisor.SystemCall(S);
-        if (effect != SupervisorEffect.None)
+        if (effect == SupervisorEffect.None)
+            S->Rip = rip;
+        else
             Apply(effect);
         return true;
     }
@@ -150,7 +157,7 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
     {
         Counters->Transitions[(int)RingCause.Hypercall]++;
         Counters->Hypercalls[Math.Min((uint)number, RingCounters.HypercallCount - 1)]++;
-        if (Trace is { } trace)
+        if (_trace is { } trace)
             Write(trace, new RingMark(fromRip, GuestRing, S->Mode), RingCause.Hypercall, number, first, second);
     }
 }

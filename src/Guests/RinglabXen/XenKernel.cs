@@ -10,7 +10,7 @@ internal static class XenKernel
     public const int SetTrapTable = 0, MmuUpdate = 1, SetGdt = 2, StackSwitch = 3, UpdateVaMapping = 14, XenVersion = 17, Iret = 23, VcpuOp = 24, MmuExtOp = 26, SchedOp = 29, CallbackOp = 30,
         EventChannelOp = 32, Unknown = 61;
 
-    private const int Self = 0x7FF0, BenchCalls = 1_000_000;
+    private const int Self = 0x7FF0, BenchCalls = 5_000_000;
     private const ulong Tick = 2_000_000;
 
     /// <summary>Program's system calls.</summary>

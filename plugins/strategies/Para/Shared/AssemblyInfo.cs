@@ -3,3 +3,4 @@ using System.Runtime.CompilerServices;
 [assembly: InternalsVisibleTo("Para.Backends.Tests")]
 [assembly: InternalsVisibleTo("Strategy.Para.Tests")]
 [assembly: InternalsVisibleTo("Hypercall.Tests")]
+[module: SkipLocalsInit]
