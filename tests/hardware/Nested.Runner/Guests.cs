@@ -25,16 +25,32 @@ internal static partial class Guests
     /// <summary>Single-step misses no transition: each begins in the ring where the last one ended.</summary>
     public static string ExactRings(IMachineParts parts, string irqchip)
     {
-        const int Count = 1500;
+        const int Count = 300, Spans = 40;
         var console = new TextConsole();
-        using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "" }, 64 << 20, 1, irqchip);
+        using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "bench" }, 64 << 20, 1, irqchip);
         machine.PowerOn();
         Require(console.WaitFor("RINGLAB-OK", machine, s_limit), "no RINGLAB-OK", machine, console);
-        RingSteps steps = machine.StepRings(0, Count, includeSameRing: false, s_limit);
-        string path = string.Join(" ", steps.Events.Take(12).Select(e => $"{e.FromRing}>{e.ToRing} {e.Cause}"));
-        bool whole = steps.Events.Zip(steps.Events.Skip(1)).All(pair => pair.First.ToRing == pair.Second.FromRing);
-        Require(steps.Instructions == Count && steps.Events.Length > 0 && whole, $"{steps.Instructions} instructions, {steps.Events.Length} transitions: {path}", machine, console);
-        return $"{steps.Instructions} instructions, {steps.Events.Length} transitions: {path}";
+        // Its system calls begin a little later.
+        for (int span = 0; span < Spans; span++)
+        {
+            RingSteps steps = machine.StepRings(0, Count, includeSameRing: false, s_limit);
+            bool whole = steps.Events.Zip(steps.Events.Skip(1)).All(pair => pair.First.ToRing == pair.Second.FromRing);
+            string text = $"{steps.Instructions} instructions, {steps.Events.Length} transitions: {string.Join(" ", steps.Events.Take(12).Select(e => $"{e.FromRing}>{e.ToRing} {e.Cause}"))}";
+            Require(steps.Instructions == Count && whole, text, machine, console);
+            if (steps.Events.Length < 10)
+            {
+                Thread.Sleep(100);
+                continue;
+            }
+
+            // And the guest is none the worse for it.
+            Thread.Sleep(200);
+            Require(machine.State == VmState.Running, "ended after stepping", machine, console);
+            return text;
+        }
+
+        Require(false, "no system calls seen", machine, console);
+        return "";
     }
 
     /// <summary>To the shell; then a pause and a move to another machine, over which the guest's own clock must show what VM time shows, and its shell must answer.</summary>

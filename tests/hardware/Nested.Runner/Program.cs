@@ -55,12 +55,12 @@ internal static class Program
         foreach (string irqchip in (ReadOnlySpan<string>)["kernel", "software"])
         {
             Report($"ringlab, irqchip={irqchip}", () => Guests.Ringlab(catalog, irqchip));
-            Report($"exact rings by single-step, irqchip={irqchip}", () => Guests.ExactRings(catalog, irqchip));
             Report($"TSC over a pause, irqchip={irqchip}", () => TimeGuest.Run(catalog, irqchip));
             Report($"linux bzImage, 1 vCPU, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Linux, kernel, initrd, 1, irqchip));
             Report($"linux PVH, 2 vCPUs, irqchip={irqchip}", () => Guests.Linux(catalog, BootKind.Pvh, kernel, initrd, 2, irqchip));
         }
 
+        Report("exact rings by single-step", () => Guests.ExactRings(catalog, "software"));
         Report("privileged instructions, ours beside the processor's", () => Lockstep(catalog, s => s.RunPrivileged(s_notInLockstep)));
         Report("random instructions, ours beside the processor's", () => Lockstep(catalog, s => s.RunRandom(1, 400, TimeSpan.FromSeconds(5))));
         Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));

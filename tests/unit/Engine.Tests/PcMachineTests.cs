@@ -36,7 +36,6 @@ public sealed class PcMachineTests
     [Theory]
     [InlineData("Full", 1)]
     [InlineData("Full", 2)]
-    [InlineData("Hardware", 1)]
     public void Stepping_sees_every_transition(string strategy, int vcpus)
     {
         SkipUnlessSupported(strategy);
