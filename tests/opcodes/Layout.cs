@@ -9,7 +9,7 @@ namespace VirtPS.Opcodes;
 internal sealed unsafe partial class Layout : IDisposable
 {
     public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, SandboxPages = 2,
-        Pages = StubPages + CodePages + 2 + SandboxPages + 2 + 1 + 1 + StackPages;
+        Pages = StubPages + CodePages + 2 + SandboxPages + 1 + 2 + 1 + 1 + StackPages;
 
     public Layout()
     {
@@ -18,7 +18,7 @@ internal sealed unsafe partial class Layout : IDisposable
         if (p == -1)
             throw new InvalidOperationException($"No executable memory below 2 GiB (mmap, error {Marshal.GetLastPInvokeError()}).");
         Base = (byte*)p;
-        // Nothing behind the code and behind the sandbox, then a page that cannot be written: where faults come from.
+        // Nothing behind the code and near the sandbox, then a page that cannot be written: where faults come from.
         const int None = 0, ReadExecute = 5;
         // Present, that is; Linux would tell of a write to a page that is not there.
         *ReadOnly = 0;
@@ -34,14 +34,14 @@ internal sealed unsafe partial class Layout : IDisposable
     /// <summary>The sequence under test.</summary>
     public byte* Code => Base + StubPages * Page;
 
-    /// <summary>What memory operands point into; two pages, so that some cross the boundary. A page before it is for gathers with negative indices.</summary>
+    /// <summary>What memory operands point into; two pages, so that some cross the boundary. A page before and one behind it are for gathers.</summary>
     public byte* Sandbox => CodeHole + 2 * Page;
 
     /// <summary>Not mapped: code that runs on over its last page's end.</summary>
     public byte* CodeHole => Code + CodePages * Page;
 
-    /// <summary>Not mapped: behind the sandbox.</summary>
-    public byte* Hole => Sandbox + SandboxPages * Page;
+    /// <summary>Not mapped.</summary>
+    public byte* Hole => Sandbox + (SandboxPages + 1) * Page;
 
     /// <summary>Mapped without the right to write.</summary>
     public byte* ReadOnly => Hole + Page;

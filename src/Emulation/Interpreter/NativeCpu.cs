@@ -65,6 +65,21 @@ internal unsafe struct NativeCpu
     /// <summary>Constants that generated code takes from memory: status flags, the other flags as PUSHF shows them, the low four bits.</summary>
     public ulong StatusMask, OtherFlagsMask, LowBitsMask;
 
+    /// <summary>As <see cref="InterpretHelper"/>, to the end of the block.</summary>
+    public nint InterpretRestHelper;
+
+    /// <summary>The guest's vector registers and MXCSR are in <see cref="VcpuState.Xsave"/>; zero: in the host's registers. Not zero outside generated code.</summary>
+    public uint VectorIdle;
+
+    /// <summary>Not zero: SSE and AVX instructions fault neither for control bits nor, since MXCSR masks everything, for their results.</summary>
+    public uint VectorReady;
+
+    /// <summary>What managed code expects in MXCSR.</summary>
+    public uint HostMxcsr;
+
+    /// <summary>All bits but those that the distance of an aligned operand of 16 or 32 bytes from its page may have.</summary>
+    public ulong AlignedMask16, AlignedMask32;
+
     /// <summary>Which branch left; see <see cref="TranslatedExit.Link"/>.</summary>
     public uint ExitSite;
 

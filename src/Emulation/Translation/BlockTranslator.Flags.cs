@@ -60,6 +60,8 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = (int)_block->Count - 1; i >= 0; i--)
         {
             FlagFacts f = FlagFacts.Of(_block->Ops + i);
+            if (!f.IsPlain)
+                TryVectorFacts(_block->Ops + i, ref f);
             _facts[i] = f;
             needed = f.IsPlain ? needed & ~f.Writes | f.Reads : FlagFacts.All;
             _needed[i] = needed;

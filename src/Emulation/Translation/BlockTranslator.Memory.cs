@@ -85,16 +85,26 @@ internal sealed unsafe partial class BlockTranslator
     /// Checks that <paramref name="size"/> bytes at <paramref name="address"/> may be accessed by the short path, else has the interpreter do the whole
     /// instruction. Behind it R10 + <paramref name="address"/> is the host's address. Changes no flag and, but R10, no register.
     /// </summary>
-    private void EmitCheck(HostReg address, int size, bool write)
+    private void EmitCheck(HostReg address, int size, bool write, bool aligned = false)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         _a.Pext(HostReg.R10, address, s_tlbMask);
         _a.Store(save, HostReg.Rcx);
         _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)));
-        // The offset in the page of the last byte, if the tag is the page's.
-        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
-        _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
+        if (aligned)
+        {
+            // The offset in the page, if the tag is the page's: nothing but a multiple of the size.
+            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, address));
+            _a.Pext(HostReg.Rcx, HostReg.Rcx, HostMemory.State(size == 32 ? Stubs.AlignedMask32Offset : Stubs.AlignedMask16Offset));
+        }
+        else
+        {
+            // The offset in the page of the last byte, if the tag is the page's.
+            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
+            _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
+        }
+
         byte* hit = _a.JumpIfRcxZero();
         // A former instruction's check may have destroyed the flags.
         AddMiss(_a.Jump(), ColdKind.Miss, CanMakeFlags ? _recipe : default);
@@ -107,7 +117,7 @@ internal sealed unsafe partial class BlockTranslator
     /// The same where the flags are not needed any more and could be made again (<see cref="_recipe"/>). Behind it R10 + R11 is the host's address;
     /// with <paramref name="addend"/> instead R10 is as after <see cref="EmitCheck"/>.
     /// </summary>
-    private void EmitShortCheck(HostReg address, int size, bool write, bool addend = false)
+    private void EmitShortCheck(HostReg address, int size, bool write, bool addend = false, bool aligned = false)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         _a.Pext(HostReg.R10, address, s_tlbMask);
@@ -115,14 +125,25 @@ internal sealed unsafe partial class BlockTranslator
             _a.Move(HostReg.R11, address);
         _a.Op(0x03, (int)HostReg.R11, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)), w: true);
         // R11 is the offset in the page, if the tag is the page's.
-        _a.Op(0x81, 7, HostReg.R11, w: true);
-        _a.Int32(4096 - size);
-        AddMiss(_a.JumpIf(7), ColdKind.MissWithoutFlags, _recipe);
+        if (aligned)
+        {
+            // TEST; JNE
+            _a.Op(0xF7, 0, HostReg.R11, w: true);
+            _a.Int32(~(4096 - size));
+        }
+        else
+        {
+            // CMP; JA
+            _a.Op(0x81, 7, HostReg.R11, w: true);
+            _a.Int32(4096 - size);
+        }
+
+        AddMiss(_a.JumpIf(aligned ? 5 : 7), ColdKind.MissWithoutFlags, _recipe);
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + (addend ? 2 : 4) * Tlb.ArrayStride));
     }
 
     /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>
-    private HostMemory EmitOperand(Op* op, int size, MemoryUse use)
+    private HostMemory EmitOperand(Op* op, int size, MemoryUse use, bool aligned = false)
     {
         if (InGroup)
             return EmitMember((int)op->Disp);
@@ -130,11 +151,11 @@ internal sealed unsafe partial class BlockTranslator
         bool write = use != MemoryUse.Read;
         if (FlagsAreFree)
         {
-            EmitShortCheck(address, size, write);
+            EmitShortCheck(address, size, write, aligned: aligned);
             return new HostMemory(HostReg.R10, 0, HostReg.R11);
         }
 
-        EmitCheck(address, size, write);
+        EmitCheck(address, size, write, aligned);
         return new HostMemory(HostReg.R10, 0, address);
     }
 }

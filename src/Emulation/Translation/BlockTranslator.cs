@@ -34,6 +34,12 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>Where it goes on after the instruction; with a group, at a copy of the group's other members.</summary>
         public int Resume { get; init; }
         public Group Group { get; init; }
+
+        /// <summary>The code that it goes on at takes the vector registers to be loaded.</summary>
+        public bool Vectors { get; init; }
+
+        /// <summary>Where <see cref="ColdKind.Vectors"/> goes on.</summary>
+        public nint Back { get; init; }
     }
 
     private enum ColdKind
@@ -46,6 +52,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>The interpreter for instruction Index; flags are on the stack.</summary>
         MissWithFlagsPushed,
+
+        /// <summary>The vector registers are not loaded: loads them.</summary>
+        Vectors,
 
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
@@ -73,6 +82,7 @@ internal sealed unsafe partial class BlockTranslator
         _copyFirst = _copyLabels = 0;
         _group = s_noGroup;
         _noGroupThrough = -1;
+        _vectorsLoaded = false;
         FindFacts();
         for (_index = 0; _index < block->Count; _index++)
         {
@@ -113,6 +123,7 @@ internal sealed unsafe partial class BlockTranslator
         Flags = flags,
         Resume = _copyLabels + _index - _copyFirst + 1,
         Group = _index == _group.First ? _group : s_noGroup,
+        Vectors = _vectorsLoaded,
     });
 
     private bool TryEmit(Op* op)
@@ -122,11 +133,13 @@ internal sealed unsafe partial class BlockTranslator
         HostAssembler before = _a;
         int cold = _cold.Count;
         int links = _cache.NextLink;
+        bool vectors = _vectorsLoaded;
         if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
         _a = before;
+        _vectorsLoaded = vectors;
         _cold.RemoveRange(cold, _cold.Count - cold);
         return false;
     }
@@ -134,10 +147,11 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The present instruction by the interpreter; execution goes on behind it.</summary>
     private void EmitInterpreted()
     {
-        _a.MoveImmediate(HostReg.R11, SiteOf(_index));
+        bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
+        _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (_vectorsLoaded && !ends ? Stubs.KeepVectors : 0));
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.
-        if (_block->Ops[_index].Has(OpFlags.EndsBlock))
+        if (ends)
         {
             _a.Byte(0x0F);
             _a.Byte(0x0B);
@@ -162,13 +176,26 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
+            _vectorsLoaded = piece.Vectors;
+            if (piece.Kind == ColdKind.Vectors)
+            {
+                // The flags may be gone: an instruction that faults must show them.
+                _a.Move(HostReg.Rcx, HostReg.R10);
+                if (piece.Flags.Kind != RecipeKind.None)
+                    EmitRecipe(piece.Flags);
+                _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
+                _a.Call(_cache.Stubs.VectorGate);
+                _a.Jump((byte*)piece.Back);
+                continue;
+            }
+
             if (piece.Kind == ColdKind.Miss)
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
             if (piece.Kind == ColdKind.MissWithFlagsPushed)
                 _a.Byte(0x9D);
             if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
-            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
+            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | (piece.Vectors ? Stubs.KeepVectors : 0));
             _a.Call(_cache.Stubs.Interpret);
             if (piece.Group.Last > piece.Index)
                 EmitGroupCopy(piece.Group);

@@ -1,6 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
+using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
@@ -45,6 +46,11 @@ public sealed unsafe partial class SoftVcpu
         N->StatusMask = Rflags.Status;
         N->OtherFlagsMask = ~(Rflags.Status | Rflags.RF | Rflags.VM);
         N->LowBitsMask = 15;
+        N->InterpretRestHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretRestForGeneratedCode;
+        N->VectorIdle = 1;
+        N->HostMxcsr = ThunkFrame.MxcsrDefault;
+        N->AlignedMask16 = ~0xFF0ul;
+        N->AlignedMask32 = ~0xFE0ul;
         N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
         _emptyTags = (ulong*)NativeMemory.Alloc(VcpuMemory.JumpEntries, sizeof(ulong));
         // A tag matches minus itself: an address that is not canonical. (Its low bits are zero, which matters in ring 3 where they are cut off on a match.)
@@ -180,6 +186,7 @@ public sealed unsafe partial class SoftVcpu
         NativeCpu* n = N;
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
+        n->VectorReady = VectorsReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
         var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
@@ -384,9 +391,58 @@ public sealed unsafe partial class SoftVcpu
         }
     }
 
+    [UnmanagedCallersOnly]
+    private static int InterpretRestForGeneratedCode(NativeCpu* n, uint site)
+    {
+        var cpu = Unsafe.As<SoftVcpu>(GCHandle.FromIntPtr(n->Self).Target!);
+        try
+        {
+            return (int)cpu.InterpretRest(site);
+        }
+        catch (Exception e)
+        {
+            cpu._escaped = ExceptionDispatchInfo.Capture(e);
+            return (int)TranslatedExit.Exception;
+        }
+    }
+
+    /// <summary>
+    /// Whether generated code may have the guest's vector registers in the host's: no control bit makes SSE or AVX fault, and no exception is unmasked. With less
+    /// (an operating system without AVX) the interpreter executes vector instructions.
+    /// </summary>
+    private uint VectorsReady()
+    {
+        const ulong Controls = Cr4.OSFXSR | Cr4.OSXSAVE, Components = Xcr0.Sse | Xcr0.Avx;
+        const uint Masks = ThunkFrame.MxcsrDefault;
+        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & Controls) == Controls && (S->Xcr0 & Components) == Components
+            && (VectorFile.MxcsrOf(S) & Masks) == Masks ? 1u : 0;
+    }
+
+    /// <summary>Interprets from a site to the end of its block; never <see cref="TranslatedExit.None"/>.</summary>
+    private TranslatedExit InterpretRest(uint site)
+    {
+        const uint Next = 1 << 6 | 1;
+        for (;; site += Next)
+        {
+            TranslatedExit exit = InterpretSite(site);
+            if (exit != TranslatedExit.None)
+                return exit;
+            uint index = site & 63;
+            Op* op = _arena!.OpAt((int)(site >> 6));
+            var block = (Block*)(op - index) - 1;
+            if (index + 1 < block->Count)
+                continue;
+            *_memory.Hot(VcpuMemory.RetiredOffset) += block->Count;
+            S->Rip += op->Length;
+            return TranslatedExit.Continue;
+        }
+    }
+
     private TranslatedExit InterpretSite(uint site)
     {
         NativeCpu* n = N;
+        bool keepVectors = (site & Stubs.KeepVectors) != 0;
+        site &= ~Stubs.KeepVectors;
         uint index = site & 63;
         Op* op = _arena!.OpAt((int)(site >> 6));
         var block = (Block*)(op - index) - 1;
@@ -400,9 +456,10 @@ public sealed unsafe partial class SoftVcpu
             return TranslatedExit.Fault;
         }
 
+        n->VectorReady = VectorsReady();
         // An instruction that spoke to a device may have raised a request for this vCPU.
         if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->Generation == *block->GenerationNow
-            && (S->Requests & n->RequestMask) == 0)
+            && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0))
         {
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
             return TranslatedExit.None;

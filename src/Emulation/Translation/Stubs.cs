@@ -38,6 +38,15 @@ internal sealed unsafe class Stubs
         s_rflags = OffsetOf(n => (byte*)&n->State.Rflags), s_requestMask = OffsetOf(n => (byte*)&n->RequestMask),
         s_statusMask = OffsetOf(n => (byte*)&n->StatusMask), s_otherMask = OffsetOf(n => (byte*)&n->OtherFlagsMask);
 
+    private static readonly int s_restHelper = OffsetOf(n => (byte*)&n->InterpretRestHelper), s_vectorReady = OffsetOf(n => (byte*)&n->VectorReady),
+        s_hostMxcsr = OffsetOf(n => (byte*)&n->HostMxcsr), s_xsave = OffsetOf(n => n->State.Xsave);
+
+    public static readonly int VectorIdleOffset = OffsetOf(n => (byte*)&n->VectorIdle), AlignedMask16Offset = OffsetOf(n => (byte*)&n->AlignedMask16),
+        AlignedMask32Offset = OffsetOf(n => (byte*)&n->AlignedMask32);
+
+    /// <summary>In a site: the code behind takes the vector registers to be loaded.</summary>
+    public const uint KeepVectors = 1u << 31;
+
     /// <summary>Registers that the host's calling convention keeps (System V ABI §3.2.1).</summary>
     private static readonly HostReg[] s_preserved = [HostReg.Rbx, HostReg.Rbp, HostReg.R12, HostReg.R13, HostReg.R14, HostReg.R15];
 
@@ -62,12 +71,23 @@ internal sealed unsafe class Stubs
     /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
     public byte* Flags { get; private set; }
 
-    private byte* _leave;
+    /// <summary>
+    /// Called with the site in R11D where the vector registers are not loaded: loads them, or has the interpreter do the rest of the block.
+    /// </summary>
+    public byte* VectorGate { get; private set; }
+
+    private byte* _leave, _loadVectors, _saveVectors;
 
     public void Emit(ref HostAssembler a)
     {
         EmitEnter(ref a);
         EmitLeave(ref a);
+        if (Thunks.HostFeatures.Current.Avx)
+        {
+            EmitLoadVectors(ref a);
+            EmitSaveVectors(ref a);
+        }
+
         ExitLink = a.Next;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Link);
@@ -75,7 +95,9 @@ internal sealed unsafe class Stubs
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
-        EmitInterpret(ref a);
+        Interpret = a.Next;
+        EmitInterpret(ref a, s_helper);
+        EmitVectorGate(ref a);
         ClearInterruptFlag = a.Next;
         EmitReplaceBit(ref a, s_rflags, 9, set: false);
         a.Return();
@@ -154,28 +176,111 @@ internal sealed unsafe class Stubs
     private void EmitExit(ref HostAssembler a, TranslatedExit code)
     {
         EmitSpill(ref a);
+        EmitSaveLive(ref a);
         a.MoveImmediate(HostReg.Rax, (int)code);
         a.Jump(_leave);
     }
 
-    private void EmitInterpret(ref HostAssembler a)
+    private void EmitInterpret(ref HostAssembler a, int helper)
     {
-        Interpret = a.Next;
         // POP to memory addresses with the stack pointer after the pop.
         a.Op(0x8F, 0, HostMemory.State(s_resume));
         EmitSpill(ref a);
         a.Lea(HostReg.Rdi, HostMemory.State(VcpuMemory.StateOffset));
         a.Op(0x8B, (int)HostReg.Rsi, HostReg.R11);
+        a.Op(0x8B, (int)HostReg.R12, HostReg.R11);
+        EmitSaveLive(ref a);
         a.Move(HostReg.Rbx, HostReg.Rsp);
         a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
-        a.CallMemory(new HostMemory(HostReg.Rbx, s_helper));
+        a.CallMemory(new HostMemory(HostReg.Rbx, helper));
         a.Move(HostReg.Rsp, HostReg.Rbx);
         a.Op(0x85, (int)HostReg.Rax, HostReg.Rax);
         HostAssembler.Bind(a.JumpIf(5), _leave);
+        if (Thunks.HostFeatures.Current.Avx)
+        {
+            // TEST r12d, r12d; JNS
+            a.Op(0x85, (int)HostReg.R12, HostReg.R12);
+            byte* without = a.JumpIf(9);
+            a.Call(_loadVectors);
+            a.Bind(without);
+        }
+
         EmitReload(ref a);
         // A return, so that the processor's return prediction of the call stays right.
         a.Op(0xFF, 6, HostMemory.State(s_resume));
         a.Return();
+    }
+
+    private void EmitVectorGate(ref HostAssembler a)
+    {
+        VectorGate = a.Next;
+        a.Move(HostReg.R10, HostReg.Rcx);
+        a.Load32(HostReg.Rcx, Called(s_vectorReady));
+        byte* unable = a.JumpIfRcxZero();
+        a.Move(HostReg.Rcx, HostReg.R10);
+        if (Thunks.HostFeatures.Current.Avx)
+            a.Jump(_loadVectors);
+        a.BindShort(unable);
+        a.Move(HostReg.Rcx, HostReg.R10);
+        EmitInterpret(ref a, s_restHelper);
+    }
+
+    /// <summary>A field in a subroutine, whose return address is below it.</summary>
+    private static HostMemory Called(int offset) => HostMemory.State(offset + 8);
+
+    private static HostMemory Xmm(int n) => Called(s_xsave + VectorFile.Xmm + 16 * n);
+
+    private static HostMemory YmmHigh(int n) => Called(s_xsave + VectorFile.YmmHigh + 16 * n);
+
+    /// <summary>A subroutine: the guest's vector registers and MXCSR, which masks everything, into the host's. Changes nothing else.</summary>
+    private void EmitLoadVectors(ref HostAssembler a)
+    {
+        _loadVectors = a.Next;
+        a.Op(0xAE | HostOp.Map0F, 2, Called(s_xsave + VectorFile.Mxcsr));
+        for (int n = 0; n < 16; n++)
+        {
+            // VMOVUPS, VINSERTF128
+            a.Vex(0x10 | HostOp.Map0F, n, 0, Xmm(n));
+            a.Vex(0x18 | HostOp.Map0F3A | HostOp.P66, n, n, YmmHigh(n), l: true);
+            a.Byte(1);
+        }
+
+        a.StoreImmediate32(Called(VectorIdleOffset), 0);
+        a.Return();
+    }
+
+    private void EmitSaveVectors(ref HostAssembler a)
+    {
+        _saveVectors = a.Next;
+        a.Op(0xAE | HostOp.Map0F, 3, Called(s_xsave + VectorFile.Mxcsr));
+        a.Op(0xAE | HostOp.Map0F, 2, Called(s_hostMxcsr));
+        for (int n = 0; n < 16; n++)
+        {
+            // VMOVUPS, VEXTRACTF128
+            a.Vex(0x11 | HostOp.Map0F, n, 0, Xmm(n));
+            a.Vex(0x19 | HostOp.Map0F3A | HostOp.P66, n, 0, YmmHigh(n), l: true);
+            a.Byte(1);
+        }
+
+        a.StoreImmediate32(Called(VectorIdleOffset), 1);
+        // VZEROUPPER: managed code has SSE instructions.
+        a.Byte(0xC5);
+        a.Byte(0xF8);
+        a.Byte(0x77);
+        a.Return();
+    }
+
+    /// <summary>Saves the vector registers if they are loaded. Changes flags.</summary>
+    private void EmitSaveLive(ref HostAssembler a)
+    {
+        if (!Thunks.HostFeatures.Current.Avx)
+            return;
+        // CMP dword, 0; JNE
+        a.Op(0x83, 7, HostMemory.State(VectorIdleOffset));
+        a.Byte(0);
+        byte* idle = a.JumpIf(5);
+        a.Call(_saveVectors);
+        a.Bind(idle);
     }
 
     /// <summary>Guest registers and status flags to memory. Destroys RAX and the flags.</summary>

@@ -1,0 +1,68 @@
+using Iced.Intel;
+using VirtPS.Emulation.Thunks;
+
+namespace VirtPS.Emulation;
+
+/// <summary>What of a vector instruction's form must be known to execute it by the host's own one.</summary>
+internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int MemorySize, bool Aligned, GprRole Reg, GprRole Rm, bool WritesFlags)
+{
+    private static readonly VectorForm s_unusable = new(false, MemoryUse.None, 0, false, GprRole.None, GprRole.None, false);
+
+    /// <summary>
+    /// Looks at one instruction of the form. Not usable: x87 and MMX, which share registers that generated code does not hold; what touches memory element by element;
+    /// and what loads or stores control and state.
+    /// </summary>
+    public static VectorForm Of(in Instruction i, InstructionInfoFactory facts)
+    {
+        if (i.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX) || i.IsVsib || !HandlerTable.Implements(i.Code) || IsLeftOut(i.Mnemonic))
+            return s_unusable;
+        if (ThunkFacts.ClassOf(i) is not (VectorClass.Sse or VectorClass.Avx))
+            return s_unusable;
+        InstructionInfo info = facts.GetInfo(i);
+        bool vector = i.Mnemonic is Mnemonic.Vzeroupper or Mnemonic.Vzeroall;
+        var memory = MemoryUse.None;
+        GprRole reg = GprRole.None, rm = GprRole.None;
+        for (int k = 0; k < i.OpCount; k++)
+        {
+            bool written = info.GetOpAccess(k) is OpAccess.Write or OpAccess.CondWrite or OpAccess.ReadWrite or OpAccess.ReadCondWrite;
+            if (i.GetOpKind(k) == OpKind.Memory)
+            {
+                memory = written ? MemoryUse.Write : MemoryUse.Read;
+            }
+            else if (i.GetOpKind(k) == OpKind.Register)
+            {
+                Register r = i.GetOpRegister(k);
+                vector |= r.IsXMM() || r.IsYMM();
+                if (!r.IsGPR())
+                    continue;
+                GprRole role = written ? GprRole.Written : GprRole.Read;
+                if (IsInReg(i, k))
+                    reg = role;
+                else
+                    rm = role;
+            }
+        }
+
+        int size = memory == MemoryUse.None ? 0 : i.MemorySize.GetSize();
+        if (!vector || (memory != MemoryUse.None && size is not (1 or 2 or 4 or 8 or 16 or 32)))
+            return s_unusable;
+        return new VectorForm(true, memory, size, memory != MemoryUse.None && ThunkFacts.MustBeAligned(i), reg, rm, i.RflagsModified != RflagsBits.None);
+    }
+
+    // The general register is ModRM.reg where the vector comes from r/m, and r/m where the vector is ModRM.reg.
+    private static bool IsInReg(in Instruction i, int k) => k == 0 && i.Mnemonic is Mnemonic.Cvtss2si or Mnemonic.Cvtsd2si or Mnemonic.Cvttss2si or Mnemonic.Cvttsd2si
+        or Mnemonic.Vcvtss2si or Mnemonic.Vcvtsd2si or Mnemonic.Vcvttss2si or Mnemonic.Vcvttsd2si or Mnemonic.Movmskps or Mnemonic.Movmskpd or Mnemonic.Vmovmskps
+        or Mnemonic.Vmovmskpd or Mnemonic.Pmovmskb or Mnemonic.Vpmovmskb || (k == 0 && i.Code is Code.Pextrw_r32_xmm_imm8 or Code.Pextrw_r64_xmm_imm8 or Code.VEX_Vpextrw_r32_xmm_imm8
+        or Code.VEX_Vpextrw_r64_xmm_imm8);
+
+    private static bool IsLeftOut(Mnemonic m) => m is Mnemonic.Ldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
+        or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fxrstor or Mnemonic.Fxrstor64;
+}
+
+/// <summary>What a vector instruction does with a general register.</summary>
+internal enum GprRole : byte
+{
+    None,
+    Read,
+    Written,
+}
