@@ -33,7 +33,15 @@ Describe 'Help' {
 }
 
 Describe 'Examples' {
+    BeforeEach {
+        # What an example makes lies in a folder of its own.
+        $here = Join-Path $TestDrive ([guid]::NewGuid().ToString('N'))
+        $null = New-Item -ItemType Directory -Path $here
+        Push-Location -LiteralPath $here
+    }
+
     AfterEach {
+        Pop-Location
         Get-VirtVM -ErrorAction Ignore | ForEach-Object {
             if ($_.WorkerProcessId) { Stop-VirtVM -Id $_.Id -TurnOff -Force }
             Remove-VirtVM -Id $_.Id -Force

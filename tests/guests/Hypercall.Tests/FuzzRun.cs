@@ -49,7 +49,7 @@ internal sealed class FuzzRun : IDisposable
             Boot = new BootConfiguration { Kind = BootKind.Ringlab },
             OnReset = GuestResetAction.Stop,
         };
-        var builder = new MachineBuilder(configuration, new ListedParts([_strategy], [])) { Log = Log, Starter = new GuestBootStarter(() => guest.Image) };
+        var builder = new MachineBuilder(configuration, new ListedParts([_strategy], [])) { Log = Log, Starter = new GuestBootStarter(embeddedXenGuest: () => guest.Image) };
         Machine = builder.Build();
         _generators = new CallGenerator[FuzzMap.Vcpus];
         Seed = seed;
