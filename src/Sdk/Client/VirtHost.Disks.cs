@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtPS.Client.Processes;
+using VirtPS.Client.Protocol;
 using VirtPS.Client.Store;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
@@ -68,7 +69,9 @@ public sealed partial class VirtHost
     public async Task<IReadOnlyList<VirtVMDisk>> GetDisksAsync(Guid id, CancellationToken cancellation = default)
     {
         StateReader.Observation seen = await ObserveAsync(id, cancellation).ConfigureAwait(false);
-        return [.. Disks(seen.Document.Configuration).Select(d => ToDisk(seen.Document.Configuration, d))];
+        VmConfiguration configuration = seen.Document.Configuration;
+        WireDevice[] live = seen.Live ? await WorkerConnection.InvokeAsync<WireDevice[]>(id, seen.Document.Run!, RpcMethods.GetDevices, [], cancellation).ConfigureAwait(false) : [];
+        return [.. Disks(configuration).Select(d => ToDisk(configuration, d) with { Counters = live.FirstOrDefault(w => DeviceList.NameOf(w.Specification) == DeviceList.NameOf(d))?.Disk })];
     }
 
     /// <summary>Gives a disk another image, or makes it read-only or writable; null leaves a thing as it is. Only while the VM does not run. Errors: DeviceNotFound, and those of <see cref="AddDiskAsync"/>.</summary>

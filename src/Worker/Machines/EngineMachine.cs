@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using VirtPS.Engine;
+using VirtPS.Sdk.Backends;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Rings;
@@ -7,7 +8,7 @@ using VirtPS.Sdk.Rings;
 namespace VirtPS.Worker.Machines;
 
 /// <summary>The engine's machine as the worker drives it.</summary>
-internal sealed class EngineMachine(Machine machine) : IWorkerMachine
+internal sealed class EngineMachine(Machine machine, IReadOnlyDictionary<string, IBlockBackend> disks) : IWorkerMachine
 {
     private readonly Lazy<IReadOnlyList<JsonObject>> _platform = new(() => DescribePlatform(machine));
 
@@ -31,6 +32,8 @@ internal sealed class EngineMachine(Machine machine) : IWorkerMachine
     public Task<MachineEnd> Completion { get; } = CompleteAsync(machine);
 
     public IReadOnlyList<JsonObject> PlatformDevices => _platform.Value;
+
+    public IReadOnlyDictionary<string, BlockCounters> Disks => disks.ToDictionary(d => d.Key, d => d.Value.Counters);
 
     public void PowerOn() => machine.PowerOn();
 

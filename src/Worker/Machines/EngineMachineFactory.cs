@@ -25,8 +25,13 @@ internal sealed class EngineMachineFactory : IWorkerMachineFactory
             Starter = new GuestBootStarter(() => RinglabImage.Build(), () => RinglabXenImage.Build()),
         };
         builder.Backends.Char[BackendRegistry.Console] = console;
-        builder.Backends.OpenBlock = spec => DiskOpener.Open(spec, builder.Platform, new RateLimitedLog(log, (string?)spec["name"] ?? "disk"));
-        return new EngineMachine(builder.Build());
+        var disks = new Dictionary<string, IBlockBackend>();
+        builder.Backends.OpenBlock = spec =>
+        {
+            string name = (string?)spec["name"] ?? "disk";
+            return disks[name] = DiskOpener.Open(spec, builder.Platform, new RateLimitedLog(log, name));
+        };
+        return new EngineMachine(builder.Build(), disks);
     }
 
     public IReadOnlyList<ProbedStrategy> Probe(ILog log, WorkerOptions options)

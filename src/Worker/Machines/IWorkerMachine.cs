@@ -67,6 +67,9 @@ internal interface IWorkerMachine : IDisposable
     /// <summary>Reads through a vCPU's page tables as a supervisor; returns how many bytes from the start could be read.</summary>
     int ReadLinear(int vcpu, ulong address, Span<byte> destination);
 
+    /// <summary>What the disks have done so far, by their devices' names.</summary>
+    IReadOnlyDictionary<string, BlockCounters> Disks => new Dictionary<string, BlockCounters>();
+
     /// <summary>Specs of the platform's own devices.</summary>
     IReadOnlyList<JsonObject> PlatformDevices { get; }
 }

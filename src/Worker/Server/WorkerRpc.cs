@@ -88,7 +88,7 @@ internal sealed class WorkerRpc(VmRun run)
     {
         IReadOnlyList<JsonObject> configured = run.Configuration.Devices;
         IEnumerable<JsonObject> platform = Machine.PlatformDevices.Where(p => !configured.Any(c => (string?)c["name"] == (string?)p["name"]));
-        return [.. platform.Select(p => new WireDevice((JsonObject)p.DeepClone(), true)), .. configured.Select(c => new WireDevice((JsonObject)c.DeepClone(), false))];
+        return [.. platform.Select(p => new WireDevice((JsonObject)p.DeepClone(), true)), .. configured.Select(c => new WireDevice((JsonObject)c.DeepClone(), false, Machine.Disks.GetValueOrDefault((string?)c["name"] ?? "")))];
     }
 
     private static void Add(JsonRpc rpc, string name, Action action) => rpc.AddLocalRpcMethod(name, () => Guard(() => Done(action)));

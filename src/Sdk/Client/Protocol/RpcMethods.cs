@@ -34,8 +34,8 @@ internal static class RpcMethods
     public const string SendConsole = "sendConsole";
 }
 
-/// <summary>A device on the wire.</summary>
-internal sealed record WireDevice(JsonObject Specification, bool IsPlatform);
+/// <summary>A device on the wire; <paramref name="Disk"/> for disks of workers that count.</summary>
+internal sealed record WireDevice(JsonObject Specification, bool IsPlatform, Sdk.Backends.BlockCounters? Disk = null);
 
 /// <summary>Ring events as they lie in memory, and how many instructions were executed.</summary>
 internal sealed record WireRingSteps(byte[] Events, long Instructions);

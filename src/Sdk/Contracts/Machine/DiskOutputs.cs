@@ -43,6 +43,9 @@ public sealed record VirtVMDisk
     /// <summary>Bytes; null when the file is not there.</summary>
     public required ulong? Size { get; init; }
 
+    /// <summary>What it has done, and what failed, since the VM was started; null while it does not run.</summary>
+    public Backends.BlockCounters? Counters { get; init; }
+
     /// <summary>The device's other properties as configured.</summary>
     public required IReadOnlyDictionary<string, object?> Property { get; init; }
 }
