@@ -16,6 +16,21 @@ internal unsafe struct MachineImage
     [FieldOffset(XsaveOffset)]
     public fixed byte Xsave[XsaveSize];
 
+    public uint Mxcsr
+    {
+        readonly get
+        {
+            fixed (byte* x = Xsave)
+                return *(uint*)(x + 24);
+        }
+
+        set
+        {
+            fixed (byte* x = Xsave)
+                *(uint*)(x + 24) = value;
+        }
+    }
+
     public void SetGpr(int register, ulong value) => Gpr[register] = value;
 
     /// <summary>Random state: all floating-point exceptions masked, TF, AC and NT clear, stack pointer in the stack page.</summary>

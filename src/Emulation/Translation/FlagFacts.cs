@@ -103,6 +103,7 @@ internal unsafe struct FlagFacts
             0 => OneByte(op, form, b),
             HostOp.Map0F => TwoByte(op, form, b),
             HostOp.Map0F38 when form.Vex => (0u, b is 0xF2 or 0xF3 || (b is 0xF5 or 0xF7 && (form.Opcode & HostOp.PrefixMask) == 0) ? C | Z | S | O : 0),
+            HostOp.Map0F38 when b == 0xF6 => (form.Opcode & HostOp.PrefixMask) == HostOp.PF3 ? (O, O) : (C, C),
             _ => (0u, 0u),
         };
     }

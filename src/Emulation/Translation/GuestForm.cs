@@ -273,6 +273,12 @@ internal unsafe struct GuestForm
             return !p66;
         }
 
+        if (b == 0xF6 && (repeat == 0xF3 || (p66 && repeat == 0)))
+        {
+            // ADCX and ADOX: the prefix is part of the opcode.
+            return Two(op | (repeat == 0xF3 ? HostOp.PF3 : HostOp.P66), false, MemoryUse.Read, false, true, false) && !(p66 && repeat == 0xF3);
+        }
+
         return repeat == 0 && b switch
         {
             0xF0 => Two(op, p66, MemoryUse.Read, false, true, false),
