@@ -90,6 +90,7 @@ internal sealed unsafe partial class XenVcpu : IGuestSupervisor, IDisposable
     private void SwitchTo(VcpuState* s, bool kernel)
     {
         s->GuestKernel = kernel ? (byte)1 : (byte)0;
+        _programRan |= !kernel;
         s->Cr3 = (kernel ? KernelRoot : UserRoot) << 12;
         (s->GS.Base, s->KernelGsBase) = (s->KernelGsBase, s->GS.Base);
     }

@@ -106,9 +106,15 @@ internal sealed unsafe partial class XenVcpu
     private void DropForRoot(ulong old, ulong now)
     {
         if (_flushedAt == Volatile.Read(ref Domain.Types.UpperChanges) && HaveSameUpperHalf(old, now))
-            Cpu.FlushLowerHalf();
+            DropLowerHalf();
         else
             FlushAll();
+    }
+
+    private void DropLowerHalf()
+    {
+        _programRan = false;
+        Cpu.FlushLowerHalf();
     }
 
     private bool HaveSameUpperHalf(ulong one, ulong other)
@@ -141,7 +147,9 @@ internal sealed unsafe partial class XenVcpu
         }
 
         UserRoot = mfn;
-        Cpu.FlushLowerHalf();
+        // Translations of programs are made while programs run: a switch of both roots drops them once.
+        if (_programRan)
+            DropLowerHalf();
         return old != 0 ? Release(old) : 0;
     }
 

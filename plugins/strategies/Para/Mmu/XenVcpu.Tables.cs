@@ -15,7 +15,7 @@ internal sealed unsafe partial class XenVcpu
     /// <summary>A table whose last use was given back, when releasing it has to go on; 0 for none.</summary>
     private ulong _oldTable;
 
-    private bool _flushAll, _flushLower;
+    private bool _flushAll, _flushLower, _programRan;
 
     /// <summary><see cref="PageTypes.UpperChanges"/> when this vCPU last dropped all its translations.</summary>
     private ulong _flushedAt;
@@ -82,6 +82,7 @@ internal sealed unsafe partial class XenVcpu
     {
         // Read first: what changes from here on is for the next time.
         _flushedAt = Volatile.Read(ref Domain.Types.UpperChanges);
+        _programRan = false;
         Cpu.FlushTranslations();
     }
 
