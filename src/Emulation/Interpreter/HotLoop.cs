@@ -1922,6 +1922,8 @@ public sealed unsafe partial class SoftVcpu
 
                 case HotForms.CallR:
                     b = *(ulong*)(s + op->RmOff);
+                    if (!IsCanonical(b))
+                        goto slow;
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
                     if (a + e->WriteTag > 0xFF8)
@@ -1938,6 +1940,8 @@ public sealed unsafe partial class SoftVcpu
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     b = *(ulong*)p;
+                    if (!IsCanonical(b))
+                        goto slow;
                     a = *(ulong*)(s + 32) - 8;
                     e = Tlb.Entry(n->Tlb, a);
                     if (a + e->WriteTag > 0xFF8)
@@ -1953,6 +1957,8 @@ public sealed unsafe partial class SoftVcpu
 
                 case HotForms.JmpR:
                     a = *(ulong*)(s + op->RmOff);
+                    if (!IsCanonical(a))
+                        goto slow;
                     goto indirect;
 
                 case HotForms.JmpM:
@@ -1962,6 +1968,8 @@ public sealed unsafe partial class SoftVcpu
                         goto slow;
                     p = (byte*)(a + e->Addend);
                     a = *(ulong*)p;
+                    if (!IsCanonical(a))
+                        goto slow;
                     goto indirect;
 
                 case HotForms.Ret:
@@ -1970,6 +1978,8 @@ public sealed unsafe partial class SoftVcpu
                     if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     r = *(ulong*)(a + e->Addend);
+                    if (!IsCanonical(r))
+                        goto slow;
                     *(ulong*)(s + 32) = a + 8;
                     a = r;
                     goto indirect;
@@ -1980,6 +1990,8 @@ public sealed unsafe partial class SoftVcpu
                     if (a + e->ReadTag > 0xFF8)
                         goto slow;
                     r = *(ulong*)(a + e->Addend);
+                    if (!IsCanonical(r))
+                        goto slow;
                     *(ulong*)(s + 32) = a + 8;
                     *(ulong*)(s + 32) += op->Imm & 0xFFFF;
                     a = r;

@@ -113,6 +113,9 @@ internal sealed unsafe partial class BlockTranslator
         if (InGroup)
             _noGroupThrough = _group.Last;
         _group = s_noGroup;
+        // It was thought to become host code that needs no flags; the interpreter shows them should it fault.
+        if (CanMakeFlags)
+            EmitRecipe(_recipe);
         EmitInterpreted();
         _recipe = default;
     }
