@@ -16,6 +16,23 @@ public sealed record EngineOptions
     /// <summary>Bytes of generated code per vCPU before all of it is made anew.</summary>
     public int CodeCacheSize { get; init; } = 32 << 20;
 
+    /// <summary>Index the TLB without PEXT, which takes hundreds of cycles on AMD's processors before Zen 3.</summary>
+    public bool AvoidPext { get; init; } = HasSlowPext;
+
+    private static bool HasSlowPext
+    {
+        get
+        {
+            if (RuntimeInformation.ProcessArchitecture != Architecture.X64)
+                return false;
+            (_, int b, int c, int d) = System.Runtime.Intrinsics.X86.X86Base.CpuId(0, 0);
+            (int signature, _, _, _) = System.Runtime.Intrinsics.X86.X86Base.CpuId(1, 0);
+            int family = (signature >> 8 & 15) + (signature >> 20 & 0xFF);
+            // "AuthenticAMD"; Zen 3 is family 19h.
+            return (b, d, c) == (0x68747541, 0x69746E65, 0x444D4163) && family < 0x19;
+        }
+    }
+
     /// <summary>Whether this host can run generated code: x64 Linux with BMI2.</summary>
     public static bool CanTranslate => OperatingSystem.IsLinux() && RuntimeInformation.ProcessArchitecture == Architecture.X64
         && System.Runtime.Intrinsics.X86.Bmi2.X64.IsSupported;

@@ -97,6 +97,24 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     public int OffsetOf(byte* writable) => (int)(writable - _memory.Writable);
 
+    /// <summary>Start and size of all generated code, as executed.</summary>
+    public byte* Start => _memory.Executable;
+
+    public int Size => _memory.Size;
+
+    /// <summary>The translation that an address in executable memory belongs to; 0: none.</summary>
+    public int Find(byte* address)
+    {
+        long offset = address - _memory.Executable;
+        for (int i = 1; i < _translationCount; i++)
+        {
+            if (offset >= _translations[i].Code && offset < _translations[i].Code + _translations[i].Size)
+                return i;
+        }
+
+        return 0;
+    }
+
     public byte* Executable(int translation) => _memory.Executable + _translations[translation].Code;
 
     public ref TranslatedBlock At(int translation) => ref _translations[translation];

@@ -80,6 +80,10 @@ internal unsafe struct NativeCpu
     /// <summary>All bits but those that the distance of an aligned operand of 16 or 32 bytes from its page may have.</summary>
     public ulong AlignedMask16, AlignedMask32;
 
+    /// <summary>Where generated code itself has failed, and the signal (<see cref="HostFaults"/>).</summary>
+    public ulong HostFaultRip;
+    public uint HostFaultSignal;
+
     /// <summary>Which branch left; see <see cref="TranslatedExit.Link"/>.</summary>
     public uint ExitSite;
 

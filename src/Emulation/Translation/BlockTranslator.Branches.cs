@@ -328,6 +328,29 @@ internal sealed unsafe partial class BlockTranslator
         return asked;
     }
 
+    /// <summary>
+    /// The place in the jump cache in R11, from the sum there. The mask sends everybody to an empty entry when somebody wants attention; without PEXT that is a
+    /// branch of its own (its field is returned), and RCX, which is saved already, is used.
+    /// </summary>
+    private byte* EmitJumpIndex()
+    {
+        if (!_avoidPext)
+        {
+            _a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
+            return null;
+        }
+
+        _a.Load32(HostReg.Rcx, HostMemory.State(VcpuMemory.AttentionOffset));
+        byte* none = _a.JumpIfRcxZero();
+        byte* asked = _a.JumpShort();
+        _a.BindShort(none);
+        // The low 12 bits to the top, and down again.
+        _a.Rorx(HostReg.R11, HostReg.R11, 12);
+        _a.MoveImmediate(HostReg.Rcx, 52);
+        _a.Shrx(HostReg.R11, HostReg.R11, HostReg.Rcx);
+        return asked;
+    }
+
     /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
     private void EmitIndirect(int instructions) => EmitIndirect(instructions, SiteOf(_index));
 
@@ -340,10 +363,12 @@ internal sealed unsafe partial class BlockTranslator
         _a.Rorx(HostReg.R11, HostReg.R10, SoftVcpu.JumpFold);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
-        _a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
+        byte* asked = EmitJumpIndex();
         _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();
+        if (asked != null)
+            _a.BindShort(asked);
         _a.Load(HostReg.Rcx, save);
         _a.MoveImmediate(HostReg.R11, site);
         _a.Jump(_cache.Stubs.ExitIndirect);

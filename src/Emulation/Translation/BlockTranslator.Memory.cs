@@ -89,8 +89,8 @@ internal sealed unsafe partial class BlockTranslator
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
-        _a.Pext(HostReg.R10, address, s_tlbMask);
         _a.Store(save, HostReg.Rcx);
+        EmitPageIndex(address, flagsAreFree: false);
         _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)));
         if (aligned)
         {
@@ -113,6 +113,29 @@ internal sealed unsafe partial class BlockTranslator
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));
     }
 
+    /// <summary>The address's place in the TLB in R10. Without PEXT it takes RCX where flags are to be kept.</summary>
+    private void EmitPageIndex(HostReg address, bool flagsAreFree)
+    {
+        if (!_avoidPext)
+        {
+            _a.Pext(HostReg.R10, address, s_tlbMask);
+            return;
+        }
+
+        if (flagsAreFree)
+        {
+            _a.Rorx(HostReg.R10, address, 12);
+            _a.Op(0x81, 4, HostReg.R10);
+            _a.Int32((int)Tlb.IndexMask);
+            return;
+        }
+
+        // Bits 12 to 23 to the top, and down again.
+        _a.Rorx(HostReg.R10, address, 24);
+        _a.MoveImmediate(HostReg.Rcx, 52);
+        _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rcx);
+    }
+
     /// <summary>
     /// The same where the flags are not needed any more and could be made again (<see cref="_recipe"/>). Behind it R10 + R11 is the host's address;
     /// with <paramref name="addend"/> instead R10 is as after <see cref="EmitCheck"/>.
@@ -120,7 +143,7 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitShortCheck(HostReg address, int size, bool write, bool addend = false, bool aligned = false)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
-        _a.Pext(HostReg.R10, address, s_tlbMask);
+        EmitPageIndex(address, flagsAreFree: true);
         if (address != HostReg.R11)
             _a.Move(HostReg.R11, address);
         _a.Op(0x03, (int)HostReg.R11, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)), w: true);

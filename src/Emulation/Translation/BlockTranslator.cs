@@ -8,6 +8,7 @@ internal sealed unsafe partial class BlockTranslator
 {
     private readonly TranslationCache _cache;
     private readonly CodeArena _arena;
+    private readonly bool _avoidPext;
     private HostAssembler _a;
     private Block* _block;
 
@@ -60,8 +61,9 @@ internal sealed unsafe partial class BlockTranslator
         Branch,
     }
 
-    public BlockTranslator(TranslationCache cache, CodeArena arena)
+    public BlockTranslator(TranslationCache cache, CodeArena arena, bool avoidPext)
     {
+        _avoidPext = avoidPext;
         _cache = cache;
         _arena = arena;
     }

@@ -22,6 +22,7 @@ public sealed unsafe partial class SoftVcpu
     private TranslationCache? _cache;
     private BlockTranslator? _translator;
     private GCHandle _self;
+    private int _faultRange = -1;
 
     /// <summary>Tags of an empty jump cache.</summary>
     private ulong* _emptyTags;
@@ -40,7 +41,8 @@ public sealed unsafe partial class SoftVcpu
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
         _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
-        _translator = new BlockTranslator(_cache, _arena!);
+        _translator = new BlockTranslator(_cache, _arena!, Partition.Engine.AvoidPext);
+        _faultRange = HostFaults.Instance?.Add(_cache.Start, _cache.Size, _cache.Stubs.ExitFault + _cache.Shift, _memory.StackPointer) ?? -1;
         _self = GCHandle.Alloc(this, GCHandleType.Normal);
         N->Self = GCHandle.ToIntPtr(_self);
         N->StatusMask = Rflags.Status;
@@ -62,10 +64,25 @@ public sealed unsafe partial class SoftVcpu
 
     private void FreeTranslation()
     {
+        if (_faultRange >= 0)
+            HostFaults.Instance!.Remove(_faultRange);
         _cache?.Dispose();
         NativeMemory.Free(_emptyTags);
         if (_self.IsAllocated)
             _self.Free();
+    }
+
+    /// <summary>Generated code; null under the interpreter.</summary>
+    internal TranslationCache? Translations => _cache;
+
+    /// <summary>Translations made since the cache was last emptied.</summary>
+    internal int TranslatedBlocks => _cache?.TranslationCount ?? 0;
+
+    /// <summary>Translates the block at an address of the present mode without executing it (tests); its index.</summary>
+    internal int TranslateOnly(ulong linear)
+    {
+        Block* block = FindBlock(linear);
+        return block != null && MakeCode(block) ? block->Translation : 0;
     }
 
     private bool TranslationsAreFull => _cache is not null && _cache.IsFull;
@@ -138,6 +155,10 @@ public sealed unsafe partial class SoftVcpu
                     return Executed.Left;
                 case TranslatedExit.Fault:
                     return Executed.Fault;
+                case TranslatedExit.HostFault:
+                    string report = FaultReport.Write(_cache!, S, n->HostFaultRip, (int)n->HostFaultSignal);
+                    Partition.Options.Log.Write(Sdk.LogLevel.Error, report);
+                    throw new InvalidOperationException(report[..report.IndexOf('\n')].TrimEnd());
                 default:
                     ExceptionDispatchInfo escaped = _escaped!;
                     _escaped = null;

@@ -24,6 +24,9 @@ internal enum TranslatedExit
 
     /// <summary>The interpreter threw; the exception is kept.</summary>
     Exception,
+
+    /// <summary>The generated code itself is wrong: a fault of the host's.</summary>
+    HostFault,
 }
 
 /// <summary>
@@ -71,6 +74,12 @@ internal sealed unsafe class Stubs
     /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
     public byte* Flags { get; private set; }
 
+    /// <summary>Where a host fault sends the thread.</summary>
+    public byte* ExitFault { get; private set; }
+
+    /// <summary>From the stack pointer to <see cref="NativeCpu.HostFaultRip"/>; the signal's number follows it.</summary>
+    public static readonly int HostFaultOffset = OffsetOf(n => (byte*)&n->HostFaultRip);
+
     /// <summary>
     /// Called with the site in R11D where the vector registers are not loaded: loads them, or has the interpreter do the rest of the block.
     /// </summary>
@@ -95,6 +104,8 @@ internal sealed unsafe class Stubs
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
+        ExitFault = a.Next;
+        EmitExit(ref a, TranslatedExit.HostFault);
         Interpret = a.Next;
         EmitInterpret(ref a, s_helper);
         EmitVectorGate(ref a);

@@ -9,7 +9,7 @@ internal sealed unsafe class TestGuest : IDisposable
     public const ulong RamSize = 16 << 20, Tables = 8 << 20, Code = 0x10000, Stack = 0x80000, Data = 0x100000;
 
     /// <summary>What executes: the environment variable VIRTPS_TEST_ENGINE chooses; the suite is run with each.</summary>
-    private static EngineOptions Engine =>
+    private static EngineOptions Chosen =>
         new() { Translate = Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") == "translator", HotAfter = 0 };
 
     public readonly SoftPartition Partition;
@@ -19,9 +19,9 @@ internal sealed unsafe class TestGuest : IDisposable
     public readonly List<TestHost> Hosts = [];
     private ulong _nextTable = Tables;
 
-    public TestGuest(int vcpus = 1)
+    public TestGuest(int vcpus = 1, EngineOptions? engine = null)
     {
-        Partition = (SoftPartition)new SoftBackend(Engine).CreatePartition(new PartitionOptions
+        Partition = (SoftPartition)new SoftBackend(engine ?? Chosen).CreatePartition(new PartitionOptions
         {
             VcpuCount = vcpus,
             Cpuid = new CpuidPolicy([]),
