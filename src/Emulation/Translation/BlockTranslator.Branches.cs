@@ -205,7 +205,10 @@ internal sealed unsafe partial class BlockTranslator
 
         // Backwards: a loop, most likely taken.
         byte* over = _a.JumpIf(condition ^ 1);
-        EmitEdge(target, _index + 1);
+        if (target == 0 && _index <= LongestLoop && !_hasLoop)
+            EmitLoop(condition);
+        else
+            EmitEdge(target, _index + 1);
         _a.Bind(over);
     }
 
@@ -256,8 +259,7 @@ internal sealed unsafe partial class BlockTranslator
 
         EmitCount(instructions, HostReg.R10);
         byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
-        bool rotated = distance == 0 && EmitHeadAgain();
-        byte* field = rotated ? null : _a.Jump();
+        byte* field = _a.Jump();
         if (asked != null)
         {
             _a.Bind(asked);
@@ -265,8 +267,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         byte* unlinked = _a.Next;
-        if (field != null)
-            HostAssembler.Bind(field, unlinked);
+        HostAssembler.Bind(field, unlinked);
         _a.MoveImmediate(HostReg.R11, _cache.NextLink);
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, distance, !samePage, field, unlinked);

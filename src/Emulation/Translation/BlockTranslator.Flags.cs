@@ -146,49 +146,4 @@ internal sealed unsafe partial class BlockTranslator
             _a.Load(r, RegisterMap.Slot(guest));
         _a.Op(bytes ? 0x84 : 0x85 | f.Opcode & HostOp.PrefixMask, (int)r, r, f.RexW, bytes && (int)r is >= 4 and < 8);
     }
-
-    /// <summary>
-    /// For a branch back to the start of the block: what comes there before the first instruction that sets all flags is written once more, with the
-    /// knowledge of which instruction made the flags at the end of the loop. False when that would gain nothing.
-    /// </summary>
-    private bool EmitHeadAgain()
-    {
-        const int Longest = 16;
-        if (_recipe.Kind == RecipeKind.None || _needed[0] != 0)
-            return false;
-        int last = 0;
-        bool memory = false;
-        for (;; last++)
-        {
-            if (last >= Longest || last >= _index || !_facts[last].IsPlain || _block->Ops[last].Handler is >= HotForms.Jo and <= HotForms.Jg)
-                return false;
-            memory |= _block->Ops[last].IsMemory;
-            if (_facts[last].Writes == FlagFacts.All)
-                break;
-        }
-
-        // Where it goes on in the block must not be in the middle of a group.
-        for (; _memberOf[last + 1]; last++)
-        {
-            if (last + 1 >= _index)
-                return false;
-        }
-
-        if (!memory)
-            return false;
-        (int index, Recipe recipe, Group group, int first, int labels) = (_index, _recipe, _group, _copyFirst, _copyLabels);
-        _group = s_noGroup;
-        _copyFirst = _copyLabels = 0;
-        for (_index = 0; _index <= last; _index++)
-        {
-            if (!InGroup)
-                BeginGroup();
-            EmitInstruction(_block->Ops + _index);
-        }
-
-
-        _a.Jump((byte*)_labels[last + 1]);
-        (_index, _recipe, _group, _copyFirst, _copyLabels) = (index, recipe, group, first, labels);
-        return true;
-    }
 }

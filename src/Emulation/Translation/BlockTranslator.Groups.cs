@@ -18,9 +18,6 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>No group begins up to here: the last member of one that was given up.</summary>
     private int _noGroupThrough;
 
-    /// <summary>Which instructions are members of a group behind its first: nothing may jump to their code.</summary>
-    private readonly bool[] _memberOf = new bool[SoftVcpu.MaxOps + 1];
-
     private static readonly Group s_noGroup = new(-1, -1, 0, 0, 0, false);
 
     private bool InGroup => _index <= _group.Last;
@@ -56,8 +53,8 @@ internal sealed unsafe partial class BlockTranslator
         return op->Disp == (int)op->Disp;
     }
 
-    /// <summary>Looks for a group that begins at the present instruction.</summary>
-    private void BeginGroup()
+    /// <summary>Looks for a group that begins at the present instruction and ends before <paramref name="end"/>.</summary>
+    private void BeginGroup(int end = int.MaxValue)
     {
         _group = s_noGroup;
         if (_index <= _noGroupThrough || !TryGetAccess(_block->Ops + _index, out BasedAccess first))
@@ -66,7 +63,7 @@ internal sealed unsafe partial class BlockTranslator
         bool writes = first.Writes;
         if (ChangesBase(_index, first))
             return;
-        for (int i = _index + 1; i < _block->Count && i < _index + LongestGroup; i++)
+        for (int i = _index + 1; i < _block->Count && i < end && i < _index + LongestGroup; i++)
         {
             Op* op = _block->Ops + i;
             if (TryGetAccess(op, out BasedAccess next))
@@ -97,8 +94,11 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The code of an instruction without a memory operand leaves R10 alone and cannot leave the block but by a branch.</summary>
     private bool KeepsAddend(Op* op, int index)
     {
-        if (op->Handler == HotForms.Nop || op->Handler is >= HotForms.Jo and <= HotForms.Jg)
+        if (op->Handler == HotForms.Nop)
             return true;
+        // Behind a branch to the start of the block a loop of its own may come out (EmitLoop), with something else in R10.
+        if (op->Handler is >= HotForms.Jo and <= HotForms.Jg)
+            return op->Imm != 0;
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return !(op->Index != 0xFF && RegisterMap.InMemory(op->Index)) && op->AddrSize == 8;
         if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, out GuestForm f) || f.Vex)
@@ -128,8 +128,8 @@ internal sealed unsafe partial class BlockTranslator
         return new HostMemory(b, distance, HostReg.R10);
     }
 
-    /// <summary>The members behind the first once more, each with its own check: where a miss of the common check goes on.</summary>
-    private void EmitGroupCopy(in Group group)
+    /// <summary>The members behind the first once more, each with its own check: where a miss of the common check goes on. Then to label <paramref name="resume"/>.</summary>
+    private void EmitGroupCopy(in Group group, int resume)
     {
         _group = s_noGroup;
         _recipe = default;
@@ -141,6 +141,6 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         _labels.Add((nint)_a.Next);
-        _a.Jump((byte*)_labels[group.Last + 1]);
+        _a.Jump((byte*)_labels[resume]);
     }
 }

@@ -59,6 +59,10 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
+
+        /// <summary>Somebody wants attention: leave for the start of the block. The second form has RCX in R10.</summary>
+        Asked,
+        AskedWithRcxSaved,
     }
 
     public BlockTranslator(TranslationCache cache, CodeArena arena, bool avoidPext)
@@ -80,22 +84,25 @@ internal sealed unsafe partial class BlockTranslator
         _isUser = (block->Mode & CodeMode.User) != 0;
         _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
         _cold.Clear();
+        // The block's own labels come first: copies begin in the middle of the block.
         _labels.Clear();
+        for (int i = 0; i <= block->Count; i++)
+            _labels.Add(0);
         _copyFirst = _copyLabels = 0;
         _group = s_noGroup;
         _noGroupThrough = -1;
         _vectorsLoaded = false;
+        _hasLoop = false;
         FindFacts();
         for (_index = 0; _index < block->Count; _index++)
         {
-            _labels.Add((nint)_a.Next);
-            _memberOf[_index] = InGroup;
+            _labels[_index] = (nint)_a.Next;
             if (!InGroup)
                 BeginGroup();
             EmitInstruction(block->Ops + _index);
         }
 
-        _labels.Add((nint)_a.Next);
+        _labels[_index] = (nint)_a.Next;
         if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
             EmitEdge((int)block->ByteCount, _index);
         EmitCold();
@@ -182,6 +189,12 @@ internal sealed unsafe partial class BlockTranslator
             }
 
             _vectorsLoaded = piece.Vectors;
+            if (piece.Kind is ColdKind.Asked or ColdKind.AskedWithRcxSaved)
+            {
+                EmitAsked(piece);
+                continue;
+            }
+
             if (piece.Kind == ColdKind.Vectors)
             {
                 // The flags may be gone: an instruction that faults must show them.
@@ -203,7 +216,7 @@ internal sealed unsafe partial class BlockTranslator
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | (piece.Vectors ? Stubs.KeepVectors : 0));
             _a.Call(_cache.Stubs.Interpret);
             if (piece.Group.Last > piece.Index)
-                EmitGroupCopy(piece.Group);
+                EmitGroupCopy(piece.Group, piece.Resume + piece.Group.Last - piece.Index);
             else
                 _a.Jump((byte*)_labels[piece.Resume]);
         }
