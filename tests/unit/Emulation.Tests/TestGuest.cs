@@ -149,10 +149,11 @@ internal sealed unsafe class TestGuest : IDisposable
         RunToHalt();
     }
 
-    private const ulong Gdt = 0x7000, Idt = 0x6000, Tss = 0x5000, Handlers = 0x4000;
+    public const ulong Handlers = 0x4000;
+    private const ulong Gdt = 0x7000, Idt = 0x6000, Tss = 0x5000;
 
     /// <summary>GDT, TSS and an IDT whose handler for vector n is at Handlers + n.</summary>
-    private void WriteFaultTables(int bitness)
+    public void WriteFaultTables(int bitness)
     {
         Write(Gdt + 8, bitness == 64 ? 0x00AF_9B00_0000_FFFFul : 0x00CF_9B00_0000_FFFFul);
         Write(Gdt + 16, 0x00CF_9300_0000_FFFFul);
