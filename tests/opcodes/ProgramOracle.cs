@@ -132,10 +132,11 @@ internal sealed unsafe class ProgramOracle : IDisposable
 
         if (native.Vector == Vector.XM)
         {
-            // Whether the rounding with an unbounded exponent, which an unmasked underflow reports, was exact, a run with everything masked does not tell (docs/VECTOR.md).
-            const uint Underflow = 0x10, Precision = 0x20;
+            // Whether the rounding with an unbounded exponent, which an unmasked overflow or underflow reports, was exact, a run with everything masked does not
+            // tell (docs/VECTOR.md).
+            const uint OutOfRange = 0x18, Precision = 0x20;
             uint flags = native.Image.Mxcsr;
-            if ((flags & Underflow) != 0 && (flags >> 7 & Underflow) == 0)
+            if ((flags & ~(flags >> 7) & OutOfRange) != 0)
                 guest.Image.Mxcsr = guest.Image.Mxcsr & ~Precision | flags & Precision;
         }
 
