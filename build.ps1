@@ -96,6 +96,12 @@ function Invoke-Test {
             Sort-Object Name | Where-Object { $_.BaseName -like '*Tests' -and $_.BaseName -like $Filter } | ForEach-Object {
                 Write-Host "xUnit: $($_.BaseName)"
                 Invoke-XunitProject $_.FullName
+                # What executes guest code is tested on both engines.
+                if ($_.BaseName -in 'Emulation.Tests', 'VirtPS.Emulation.System.Tests', 'Vector.Tests') {
+                    Write-Host "xUnit: $($_.BaseName), on the translator"
+                    $env:VIRTPS_TEST_ENGINE = 'translator'
+                    try { Invoke-XunitProject $_.FullName } finally { $env:VIRTPS_TEST_ENGINE = $null }
+                }
             }
         $oracle = Join-Path $root 'tests/opcodes/bin/Release/net10.0/VirtPS.Opcodes.dll'
         if ('opcodes' -like $Filter -and (Test-Path -LiteralPath $oracle)) {
