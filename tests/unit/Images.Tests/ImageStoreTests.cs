@@ -84,7 +84,7 @@ public sealed class ImageStoreTests : IDisposable
     {
         VirtException e = await Assert.ThrowsAsync<VirtException>(() => new ImageStore(_scratch.Folder).SaveAsync("windows"));
         Assert.Equal("ImageNotFound", e.ErrorId);
-        Assert.Contains("debian-cloud-kernel, busybox", e.RecommendedAction!, StringComparison.Ordinal);
+        Assert.Contains("debian-cloud-kernel, debian-xen-blkfront, busybox", e.RecommendedAction!, StringComparison.Ordinal);
     }
 
     [Fact]
