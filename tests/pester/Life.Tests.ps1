@@ -34,7 +34,9 @@ Describe 'A VM from New- to Remove-VirtVM' {
     It 'runs in a worker of its own' {
         $vm = Get-VirtVM life
         $vm.State | Should -Be 'Running'
-        $vm.EngineTier | Should -Be 'Interpreter'
+        # What this host can run is what its VMs run.
+        $tier = if ((Get-VirtStrategy Full).Reason -like 'The translator can run*') { 'Translator' } else { 'Interpreter' }
+        $vm.EngineTier | Should -Be $tier
         $vm.MemoryAssigned | Should -Be 32MB
         (Get-Process -Id $vm.WorkerProcessId).Id | Should -Not -Be $PID
     }
