@@ -1,0 +1,56 @@
+using VirtPS.Sdk;
+
+namespace VirtPS.Emulation;
+
+/// <summary>The options that every strategy over the software backend has: <c>tier</c> and <c>cpu</c>. Names and values are compared without regard to case.</summary>
+/// <param name="Cpu">The modelled processor's level; x86-64-v3 when not given.</param>
+/// <param name="Translate">Whether guest code is translated; false where the host can't or <c>tier=interpreter</c> was asked for.</param>
+public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate)
+{
+    private static readonly string[] s_tiers = ["auto", "interpreter", "translator"];
+
+    private static readonly Dictionary<string, CpuLevel> s_levels = new(StringComparer.OrdinalIgnoreCase)
+    {
+        ["x86-64"] = CpuLevel.Baseline,
+        ["x86-64-v2"] = CpuLevel.V2,
+        ["x86-64-v3"] = CpuLevel.V3,
+    };
+
+    /// <summary>
+    /// Reads them; what else there is goes to <paramref name="other"/>, which returns false for an option that the strategy does not have. Throws <see cref="VirtException"/>
+    /// <c>StrategyOptionInvalid</c> that names the option and lists what there is.
+    /// </summary>
+    /// <param name="strategy">The strategy's name, for errors.</param>
+    /// <param name="options">Names and values.</param>
+    /// <param name="names">All options that the strategy shows, for errors.</param>
+    /// <param name="other">Takes an option by its name in lower case and its value.</param>
+    public static SoftwareOptions Parse(string strategy, IReadOnlyDictionary<string, string> options, string names, Func<string, string, bool> other)
+    {
+        CpuLevel level = CpuLevel.V3;
+        string tier = "auto";
+        foreach ((string name, string value) in options)
+        {
+            switch (name.ToLowerInvariant())
+            {
+                case "tier":
+                    tier = value.ToLowerInvariant();
+                    if (!s_tiers.Contains(tier))
+                        throw Invalid($"The strategy {strategy} has no tier '{value}'.", $"Use one of: {string.Join(", ", s_tiers)}.", value);
+                    break;
+                case "cpu":
+                    if (!s_levels.TryGetValue(value, out level))
+                        throw Invalid($"The strategy {strategy} has no cpu '{value}'.", $"Use one of: {string.Join(", ", s_levels.Keys)}.", value);
+                    break;
+                case string rest when !other(rest, value):
+                    throw Invalid($"The strategy {strategy} has no option '{name}'.", $"It has: {names}.", name);
+            }
+        }
+
+        if (tier == "translator" && !EngineOptions.CanTranslate)
+            throw Invalid("The translator needs an x64 Linux host with BMI2.", "Use tier=auto, which takes the interpreter here.", tier);
+        return new SoftwareOptions(level, tier != "interpreter" && EngineOptions.CanTranslate);
+    }
+
+    /// <summary>The error of an option that can't be used.</summary>
+    public static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);
+}
