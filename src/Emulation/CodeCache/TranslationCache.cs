@@ -17,9 +17,21 @@ internal unsafe struct Link
 
     /// <summary>Leads to another page: good while neither page's mapping changes.</summary>
     public bool CrossesPage;
+    public LinkKind Kind;
 
     /// <summary>In ring 3, the slot that says whether such a link is good now; else -1.</summary>
     public int Slot;
+}
+
+internal enum LinkKind : byte
+{
+    Branch,
+
+    /// <summary>From a block that crosses into the next page to a place there: its guard vouches for the page.</summary>
+    SecondPage,
+
+    /// <summary>No branch: the guard of a block that crosses into the next page, which must be looked at.</summary>
+    Guard,
 }
 
 /// <summary>A block's generated code.</summary>
@@ -33,8 +45,8 @@ internal unsafe struct TranslatedBlock
     /// <summary>Offset of the code, and its size.</summary>
     public int Code, Size;
 
-    /// <summary>First link to it, next translation from the same guest page (0: none).</summary>
-    public int FirstLink, NextInPage;
+    /// <summary>First link to it, next translation from the same guest page (0: none), and from the same second page where it crosses.</summary>
+    public int FirstLink, NextInPage, NextInSecondPage;
 }
 
 /// <summary>
@@ -47,7 +59,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     private const int Margin = 64 * 1024;
     private const int PageHashSize = 1 << 12, MaxLinks = 1 << 20;
     private readonly DoubleMapping _memory;
-    private readonly int[] _pages = new int[PageHashSize];
+    private readonly int[] _pages = new int[PageHashSize], _secondPages = new int[PageHashSize];
     private readonly List<int> _crossLinks = [];
 
     /// <summary>Pages for whose linear address something was translated, hashed.</summary>
@@ -58,7 +70,7 @@ internal sealed unsafe class TranslationCache : IDisposable
 
     /// <summary>Slots of ring 3's branches from page to page, and which are filled.</summary>
     private readonly ulong* _slots;
-    private readonly List<int> _filledSlots = [];
+    private readonly List<int> _filledSlots = [], _filledGlobalGuards = [];
 
     public TranslationCache(int size, ulong* slots)
     {
@@ -82,10 +94,12 @@ internal sealed unsafe class TranslationCache : IDisposable
     public void Clear()
     {
         Array.Clear(_pages);
+        Array.Clear(_secondPages);
         Array.Clear(_codePages);
         _crossLinks.Clear();
         _linkCount = _translationCount = 1;
         EmptySlots();
+        EmptyGlobalGuards();
         _slotCount = 0;
         var a = new HostAssembler(_memory.Writable, _memory.Size);
         Stubs.Emit(ref a);
@@ -115,17 +129,20 @@ internal sealed unsafe class TranslationCache : IDisposable
         return 0;
     }
 
+    /// <summary>The executable address of a writable one.</summary>
+    public byte* Executable(byte* writable) => writable + Shift;
+
     public byte* Executable(int translation) => _memory.Executable + _translations[translation].Code;
 
     public ref TranslatedBlock At(int translation) => ref _translations[translation];
 
     public ref Link LinkAt(int link) => ref _links[link];
 
-    public int AddLink(Block* from, int distance, bool crossesPage, byte* field, byte* unlinked, int slot = -1)
+    public int AddLink(Block* from, int distance, bool crossesPage, byte* field, byte* unlinked, int slot = -1, LinkKind kind = LinkKind.Branch)
     {
         if (_linkCount == _links.Length)
             Array.Resize(ref _links, _links.Length * 2);
-        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Slot = slot, Field = field == null ? 0 : OffsetOf(field), Unlinked = OffsetOf(unlinked) };
+        _links[_linkCount] = new Link { From = from, Distance = distance, CrossesPage = crossesPage, Slot = slot, Kind = kind, Field = field == null ? 0 : OffsetOf(field), Unlinked = OffsetOf(unlinked) };
         return _linkCount++;
     }
 
@@ -147,6 +164,22 @@ internal sealed unsafe class TranslationCache : IDisposable
         foreach (int slot in _filledSlots)
             _slots[slot] = EmptySlot;
         _filledSlots.Clear();
+    }
+
+    /// <summary>Mappings of global pages may have changed.</summary>
+    public void EmptyGlobalGuards()
+    {
+        foreach (int slot in _filledGlobalGuards)
+            _slots[slot] = EmptySlot;
+        _filledGlobalGuards.Clear();
+    }
+
+    /// <summary>The guard of a block that crosses into another page lets pass until <see cref="EmptySlots"/>, or until <see cref="EmptyGlobalGuards"/>.</summary>
+    public void FillGuard(int link, ulong value, bool global)
+    {
+        int slot = _links[link].Slot;
+        _slots[slot] = value;
+        (global ? _filledGlobalGuards : _filledSlots).Add(slot);
     }
 
     /// <summary>A branch of ring 3 leads to a translation while the page at <paramref name="page"/> stays mapped as it is.</summary>
@@ -178,14 +211,24 @@ internal sealed unsafe class TranslationCache : IDisposable
             Array.Resize(ref _translations, _translations.Length * 2);
         int index = _translationCount++;
         int end = OffsetOf(a.Next);
-        _codePages[block->EntryLinear >> 18 & 0xFFF] |= 1ul << (int)(block->EntryLinear >> 12 & 63);
+        MarkCodePage(block->EntryLinear);
         ref int page = ref _pages[PageHash(block->Gpa)];
         _translations[index] = new TranslatedBlock { Block = block, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page };
         page = index;
+        if (block->CrossesPage)
+        {
+            MarkCodePage(block->EntryLinear + 0x1000);
+            ref int second = ref _secondPages[PageHash(block->Gpa2)];
+            _translations[index].NextInSecondPage = second;
+            second = index;
+        }
+
         Used = end + 15 & ~15;
         block->Translation = index;
         return index;
     }
+
+    private void MarkCodePage(ulong linear) => _codePages[linear >> 18 & 0xFFF] |= 1ul << (int)(linear >> 12 & 63);
 
     /// <summary>Makes a branch jump to a translation.</summary>
     public void Connect(int link, int translation)
@@ -243,20 +286,42 @@ internal sealed unsafe class TranslationCache : IDisposable
         ref int at = ref _pages[PageHash(gpa)];
         while (at != 0)
         {
-            ref TranslatedBlock t = ref _translations[at];
-            if (t.Block->Generation == Volatile.Read(ref *t.Block->GenerationNow))
+            int translation = at;
+            ref TranslatedBlock t = ref _translations[translation];
+            if (t.Block->IsFresh)
             {
                 at = ref t.NextInPage;
                 continue;
             }
 
-            user |= (t.Block->Mode & CodeMode.User) != 0;
-            cpu.ForgetJump(t.Linear);
-            Drop(at);
             at = t.NextInPage;
+            user |= DropStale(translation, cpu);
+        }
+
+        ref int second = ref _secondPages[PageHash(gpa)];
+        while (second != 0)
+        {
+            int translation = second;
+            ref TranslatedBlock t = ref _translations[translation];
+            if (t.Block->IsFresh)
+            {
+                second = ref t.NextInSecondPage;
+                continue;
+            }
+
+            second = t.NextInSecondPage;
+            user |= DropStale(translation, cpu);
         }
 
         return user;
+    }
+
+    private bool DropStale(int translation, SoftVcpu cpu)
+    {
+        ref TranslatedBlock t = ref _translations[translation];
+        cpu.ForgetJump(t.Linear);
+        Drop(translation);
+        return (t.Block->Mode & CodeMode.User) != 0;
     }
 
     private void Drop(int translation)
@@ -279,7 +344,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         for (int i = 1; i < _translationCount; i++)
         {
             ref TranslatedBlock t = ref _translations[i];
-            if (t.Block->Translation == i && t.Block->Generation != Volatile.Read(ref *t.Block->GenerationNow))
+            if (t.Block->Translation == i && !t.Block->IsFresh)
                 Drop(i);
         }
     }

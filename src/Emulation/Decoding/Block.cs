@@ -43,7 +43,7 @@ internal unsafe struct Block
     /// <summary>Next in the hash chain.</summary>
     public Block* Next;
 
-    /// <summary>The instruction goes on in the next page: never linked, both pages are looked at on each entry.</summary>
+    /// <summary>The instruction goes on in the next page: the interpreter never links it, and looks at both pages on each entry; generated code has a guard at its start.</summary>
     public bool CrossesPage;
 
     /// <summary>Second page of a crossing instruction.</summary>
@@ -59,6 +59,9 @@ internal unsafe struct Block
 
     /// <summary>Linear address for which a supervisor's block was translated.</summary>
     public ulong EntryLinear;
+
+    /// <summary>The bytes in memory still are what was decoded.</summary>
+    public readonly bool IsFresh => Generation == Volatile.Read(ref *GenerationNow) && (!CrossesPage || Generation2 == Volatile.Read(ref *GenerationNow2));
 }
 
 /// <summary>Native memory for blocks: filled from the front, emptied at once.</summary>

@@ -38,7 +38,7 @@ internal struct TlbEntry
 /// </summary>
 internal sealed unsafe class Tlb : IDisposable
 {
-    public const int Size = 4096;
+    public const int IndexBits = 14, Size = 1 << IndexBits;
     public const ulong IndexMask = Size - 1;
 
     /// <summary>Bytes from one field's array to the next; not a multiple of 4 KiB, so that the fields of an entry do not compete for one set of the cache.</summary>

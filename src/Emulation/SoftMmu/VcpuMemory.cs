@@ -29,15 +29,15 @@ internal sealed unsafe class VcpuMemory : IDisposable
     /// <summary>From the stack pointer to the first TLB view; views follow each other.</summary>
     public const int TlbOffset = StateOffset + StateBytes;
 
-    public const int JumpEntries = 4096, JumpArrayBytes = JumpEntries * 8 + 256;
+    public const int JumpIndexBits = 14, JumpEntries = 1 << JumpIndexBits, JumpArrayBytes = JumpEntries * 8 + 256, JumpCacheBytes = 4 * JumpArrayBytes;
 
-    /// <summary>From the stack pointer to the tags of the supervisor's jump cache; then its host addresses, then ring 3's tags and addresses.</summary>
+    /// <summary>From the stack pointer to the supervisor's <see cref="JumpCache"/>; then ring 3's.</summary>
     public const int JumpOffset = TlbOffset + SoftVcpu.ViewCount * Tlb.ViewBytes;
 
     /// <summary>Slots of direct branches from page to page in ring 3: eight bytes each.</summary>
-    public const int SlotCount = 1 << 16, SlotOffset = JumpOffset + 4 * JumpArrayBytes;
+    public const int SlotCount = 1 << 16, SlotOffset = JumpOffset + 2 * JumpCacheBytes;
 
-    private const int Total = RoomBelow + HotBytes + StateBytes + SoftVcpu.ViewCount * Tlb.ViewBytes + 4 * JumpArrayBytes + SlotCount * 8 + 4096;
+    private const int Total = RoomBelow + HotBytes + StateBytes + SoftVcpu.ViewCount * Tlb.ViewBytes + 2 * JumpCacheBytes + SlotCount * 8 + 4096;
 
     private readonly void* _allocation;
 

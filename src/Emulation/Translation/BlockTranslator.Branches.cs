@@ -251,9 +251,13 @@ internal sealed unsafe partial class BlockTranslator
     {
         int place = (int)(_rip & 0xFFF) + distance;
         bool samePage = place is >= 0 and < 4096;
+        bool second = _block->CrossesPage && place is >= 4096 and < 8192;
         if (_isUser && !samePage)
         {
-            EmitUserEdge(distance, instructions);
+            if (second)
+                EmitUserSecondPageEdge(distance, instructions);
+            else
+                EmitUserEdge(distance, instructions);
             return;
         }
 
@@ -270,7 +274,62 @@ internal sealed unsafe partial class BlockTranslator
         HostAssembler.Bind(field, unlinked);
         _a.MoveImmediate(HostReg.R11, _cache.NextLink);
         _a.Jump(_cache.Stubs.ExitLink);
-        _cache.AddLink(_block, distance, !samePage, field, unlinked);
+        _cache.AddLink(_block, distance, !samePage && !second, field, unlinked, kind: second ? LinkKind.SecondPage : LinkKind.Branch);
+    }
+
+    /// <summary>In ring 3, from a block that crosses into the next page to a place there: the guard has vouched for the page.</summary>
+    private void EmitUserSecondPageEdge(int distance, int instructions)
+    {
+        HostMemory pageBase = HostMemory.State(VcpuMemory.PageBaseOffset);
+        EmitCount(instructions, HostReg.R10);
+        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        _a.Load(HostReg.R10, pageBase);
+        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, 0x1000));
+        _a.Store(pageBase, HostReg.R10);
+        byte* field = _a.Jump();
+        byte* unlinked = _a.Next;
+        HostAssembler.Bind(field, unlinked);
+        // Whoever computes the target knows it from the block's own page.
+        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, -0x1000));
+        _a.Store(pageBase, HostReg.R10);
+        if (asked != null)
+        {
+            byte* leave = _a.Jump();
+            _a.Bind(asked);
+            _a.Move(HostReg.Rcx, HostReg.R10);
+            _a.Bind(leave);
+        }
+
+        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        _a.Jump(_cache.Stubs.ExitLink);
+        _cache.AddLink(_block, distance, crossesPage: false, field, unlinked, kind: LinkKind.SecondPage);
+    }
+
+    /// <summary>
+    /// The start of a block whose only instruction crosses into the next page: goes on only while a slot says that what is mapped there has been looked at. In ring 3 the
+    /// slot holds minus the address of that page, else zero. False: all slots are taken.
+    /// </summary>
+    private bool EmitGuard()
+    {
+        int slot = _cache.AddSlot();
+        if (slot < 0)
+            return false;
+        HostMemory place = HostMemory.State(VcpuMemory.SlotOffset + slot * 8);
+        if (_isUser)
+            _a.Load(HostReg.R11, HostMemory.State(VcpuMemory.PageBaseOffset));
+        _a.Move(HostReg.R10, HostReg.Rcx);
+        _a.Load(HostReg.Rcx, place);
+        if (_isUser)
+            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0x1000, HostReg.R11));
+        byte* good = _a.JumpIfRcxZero();
+        _a.Move(HostReg.Rcx, HostReg.R10);
+        byte* leave = _a.Next;
+        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        _a.Jump(_cache.Stubs.ExitLink);
+        _a.BindShort(good);
+        _a.Move(HostReg.Rcx, HostReg.R10);
+        _cache.AddLink(_block, 0, crossesPage: false, null, leave, slot, LinkKind.Guard);
+        return true;
     }
 
     /// <summary>
@@ -345,9 +404,9 @@ internal sealed unsafe partial class BlockTranslator
         byte* none = _a.JumpIfRcxZero();
         byte* asked = _a.JumpShort();
         _a.BindShort(none);
-        // The low 12 bits to the top, and down again.
-        _a.Rorx(HostReg.R11, HostReg.R11, 12);
-        _a.MoveImmediate(HostReg.Rcx, 52);
+        // The low bits to the top, and down again.
+        _a.Rorx(HostReg.R11, HostReg.R11, VcpuMemory.JumpIndexBits);
+        _a.MoveImmediate(HostReg.Rcx, 64 - VcpuMemory.JumpIndexBits);
         _a.Shrx(HostReg.R11, HostReg.R11, HostReg.Rcx);
         return asked;
     }
@@ -358,10 +417,9 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitIndirect(int instructions, uint site)
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
-        int tags = VcpuMemory.JumpOffset + (_isUser ? 2 * VcpuMemory.JumpArrayBytes : 0);
+        int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
         EmitCount(instructions, HostReg.R11);
-        // The index is SoftVcpu.JumpSlot's.
-        _a.Rorx(HostReg.R11, HostReg.R10, SoftVcpu.JumpFold);
+        _a.Rorx(HostReg.R11, HostReg.R10, JumpCache.Fold);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
         byte* asked = EmitJumpIndex();
@@ -372,17 +430,11 @@ internal sealed unsafe partial class BlockTranslator
             _a.BindShort(asked);
         _a.Load(HostReg.Rcx, save);
         _a.MoveImmediate(HostReg.R11, site);
-        _a.Jump(_cache.Stubs.ExitIndirect);
+        _a.Jump(_avoidPext ? _cache.Stubs.ExitIndirect : _isUser ? _cache.Stubs.SecondLookUser : _cache.Stubs.SecondLookSupervisor);
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);
         if (_isUser)
-        {
-            // The stack pointer is 12 modulo 64.
-            _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rsp);
-            _a.Shlx(HostReg.R10, HostReg.R10, HostReg.Rsp);
-            _a.Store(HostMemory.State(VcpuMemory.PageBaseOffset), HostReg.R10);
-        }
-
+            Stubs.EmitSetPageBase(ref _a);
         _a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
     }
 }

@@ -130,9 +130,9 @@ internal sealed unsafe partial class BlockTranslator
             return;
         }
 
-        // Bits 12 to 23 to the top, and down again.
-        _a.Rorx(HostReg.R10, address, 24);
-        _a.MoveImmediate(HostReg.Rcx, 52);
+        // The bits from 12 on to the top, and down again.
+        _a.Rorx(HostReg.R10, address, 12 + Tlb.IndexBits);
+        _a.MoveImmediate(HostReg.Rcx, 64 - Tlb.IndexBits);
         _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rcx);
     }
 

@@ -75,8 +75,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Whether blocks of a mode are translated at all.</summary>
     public static bool Handles(uint mode) => (mode & (CodeMode.SizeMask | CodeMode.Checked)) == CodeMode.Bits64;
 
-    /// <summary>Translates a block that is at <paramref name="linear"/> now.</summary>
-    public void Translate(Block* block, ulong linear)
+    /// <summary>Translates a block that is at <paramref name="linear"/> now. False: there is no slot left for its guard.</summary>
+    public bool Translate(Block* block, ulong linear)
     {
         _a = _cache.Begin();
         _block = block;
@@ -94,6 +94,8 @@ internal sealed unsafe partial class BlockTranslator
         _vectorsLoaded = false;
         _hasLoop = false;
         FindFacts();
+        if (block->CrossesPage && !EmitGuard())
+            return false;
         for (_index = 0; _index < block->Count; _index++)
         {
             _labels[_index] = (nint)_a.Next;
@@ -108,6 +110,7 @@ internal sealed unsafe partial class BlockTranslator
         EmitCold();
         block->EntryLinear = linear;
         _cache.Commit(block, _a);
+        return true;
     }
 
     private void EmitInstruction(Op* op)

@@ -10,11 +10,6 @@ namespace VirtPS.Emulation;
 // The vCPU's side of generated code: getting in and out of it, and what it asks for.
 public sealed unsafe partial class SoftVcpu
 {
-    private const ulong JumpMask = VcpuMemory.JumpEntries - 1;
-
-    /// <summary>How far a target is rotated before it is added to itself for its place in a jump cache: page numbers count, too.</summary>
-    internal const int JumpFold = 11;
-
     /// <summary>Heat of a block that the interpreter keeps.</summary>
     private const int NeverHot = int.MaxValue;
     private const int MaxStalePages = 64;
@@ -24,20 +19,21 @@ public sealed unsafe partial class SoftVcpu
     private GCHandle _self;
     private int _faultRange = -1;
 
-    /// <summary>Tags of an empty jump cache.</summary>
-    private ulong* _emptyTags;
     private ExceptionDispatchInfo? _escaped;
 
     /// <summary>Pages whose code changed; under the partition's CodeLock. More than there is room for: all are looked at.</summary>
     private readonly ulong[] _stalePages = new ulong[MaxStalePages];
     private int _stalePageCount;
-    private bool _userJumpsUsed, _supervisorJumpsUsed, _localJumps;
+    private JumpCache? _userJumps, _supervisorJumps;
+
+    /// <summary>Something of ring 3's that holds only as long as its pages stay mapped has been filled since the last flush; so have supervisor jumps to pages that are not global.</summary>
+    private bool _userJumpsUsed, _localJumps;
 
     private int HeatOf(uint mode) => _cache is not null && BlockTranslator.Handles(mode) ? Partition.Engine.HotAfter : NeverHot;
 
     private void InitializeTranslation()
     {
-        *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
+        *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
         _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
@@ -54,12 +50,8 @@ public sealed unsafe partial class SoftVcpu
         N->AlignedMask16 = ~0xFF0ul;
         N->AlignedMask32 = ~0xFE0ul;
         N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
-        _emptyTags = (ulong*)NativeMemory.Alloc(VcpuMemory.JumpEntries, sizeof(ulong));
-        // A tag matches minus itself: an address that is not canonical. (Its low bits are zero, which matters in ring 3 where they are cut off on a match.)
-        for (ulong i = 0; i < VcpuMemory.JumpEntries; i++)
-            _emptyTags[i] = 1ul << 63;
-        ClearJumps(user: true);
-        ClearJumps(user: false);
+        _userJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset + VcpuMemory.JumpCacheBytes, _cache.Executable(_cache.Stubs.ExitNowhere));
+        _supervisorJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset, _cache.Executable(_cache.Stubs.ExitNowhere));
     }
 
     private void FreeTranslation()
@@ -67,7 +59,6 @@ public sealed unsafe partial class SoftVcpu
         if (_faultRange >= 0)
             HostFaults.Instance!.Remove(_faultRange);
         _cache?.Dispose();
-        NativeMemory.Free(_emptyTags);
         if (_self.IsAllocated)
             _self.Free();
     }
@@ -82,7 +73,7 @@ public sealed unsafe partial class SoftVcpu
     internal int TranslateOnly(ulong linear)
     {
         Block* block = FindBlock(linear);
-        return block != null && MakeCode(block) ? block->Translation : 0;
+        return block != null && MakeCode(block, linear) ? block->Translation : 0;
     }
 
     private bool TranslationsAreFull => _cache is not null && _cache.IsFull;
@@ -109,7 +100,7 @@ public sealed unsafe partial class SoftVcpu
             if (Volatile.Read(ref *(uint*)_memory.Hot(VcpuMemory.AttentionOffset)) != 0)
             {
                 *(uint*)_memory.Hot(VcpuMemory.AttentionOffset) = 0;
-                *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpMask;
+                *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
                 Interlocked.MemoryBarrier();
             }
 
@@ -118,7 +109,7 @@ public sealed unsafe partial class SoftVcpu
             Block* block = FindBlock((S->Rip + n->CodeBase) & n->LinearMask);
             if (block == null)
                 return n->Leave != 0 ? Executed.Left : Executed.Fault;
-            if (!HasCode(block))
+            if (!HasCode(block, S->Rip))
             {
                 pendingLink = 0;
                 Executed e = Execute();
@@ -127,7 +118,7 @@ public sealed unsafe partial class SoftVcpu
                 block = FindBlock((S->Rip + n->CodeBase) & n->LinearMask);
                 if (block == null)
                     return n->Leave != 0 ? Executed.Left : Executed.Fault;
-                if (!MakeCode(block))
+                if (!MakeCode(block, S->Rip))
                 {
                     if (_cache!.IsFull)
                         return Executed.Left;
@@ -170,15 +161,15 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>Whether a block may be entered here: a supervisor's only at the address that it was translated for.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static bool HasCode(Block* block) =>
-        block->Translation != 0 && ((block->Mode & CodeMode.User) != 0 || block->EntryLinear == block->Linear);
+    private static bool HasCode(Block* block, ulong linear) =>
+        block->Translation != 0 && ((block->Mode & CodeMode.User) != 0 || block->EntryLinear == linear);
 
     /// <summary>Translates a hot block. False: it is to be interpreted, or the cache is full.</summary>
-    private bool MakeCode(Block* block)
+    private bool MakeCode(Block* block, ulong linear)
     {
-        if (HasCode(block))
+        if (HasCode(block, linear))
             return true;
-        if (block->CrossesPage || block->Linear == NoLinear || !BlockTranslator.Handles(block->Mode))
+        if ((block->Linear == NoLinear && !block->CrossesPage) || !BlockTranslator.Handles(block->Mode))
         {
             block->Heat = NeverHot;
             return false;
@@ -197,9 +188,11 @@ public sealed unsafe partial class SoftVcpu
             ClearJumps(user: false);
         }
 
-        _translator!.Translate(block, block->Linear);
         block->Heat = 0;
-        return true;
+        if (_translator!.Translate(block, linear))
+            return true;
+        block->Heat = NeverHot;
+        return false;
     }
 
     private TranslatedExit EnterCode(Block* block)
@@ -232,7 +225,17 @@ public sealed unsafe partial class SoftVcpu
     {
         ref Link l = ref _cache!.LinkAt(link);
         // What left may have been dropped or moved on meanwhile.
-        if (l.From->Generation != *l.From->GenerationNow || l.From->Mode != target->Mode)
+        if (!l.From->IsFresh || l.From->Mode != target->Mode)
+            return;
+        if (l.Kind == LinkKind.Guard)
+        {
+            // FindBlock has just found both pages to be mapped as they were.
+            if (l.From == target)
+                FillGuard(link, target);
+            return;
+        }
+
+        if (l.Kind == LinkKind.SecondPage && (target->Gpa & ~0xFFFul) != l.From->Gpa2)
             return;
         if (l.Slot >= 0)
         {
@@ -244,6 +247,22 @@ public sealed unsafe partial class SoftVcpu
         if (l.CrossesPage && (target->Linear != l.From->EntryLinear + (ulong)(long)l.Distance || !IsGlobalCode(target->Linear) || !IsGlobalCode(l.From->EntryLinear)))
             return;
         _cache.Connect(link, target->Translation);
+    }
+
+    /// <summary>A block that crosses into another page may be entered until mappings change.</summary>
+    private void FillGuard(int link, Block* block)
+    {
+        ulong second = (S->Rip & ~0xFFFul) + 0x1000;
+        if ((block->Mode & CodeMode.User) != 0)
+        {
+            _cache!.FillGuard(link, 0 - second, global: false);
+            _userJumpsUsed = true;
+            return;
+        }
+
+        bool global = IsGlobalCode(S->Rip) && IsGlobalCode(second);
+        _cache!.FillGuard(link, 0, global);
+        _userJumpsUsed |= !global;
     }
 
     private bool IsGlobalCode(ulong linear)
@@ -276,59 +295,33 @@ public sealed unsafe partial class SoftVcpu
         return Executed.Left;
     }
 
-    // The jump caches: linear target → host code.
-
-    private ulong* Jumps(bool user) => (ulong*)(_memory.StackPointer + VcpuMemory.JumpOffset + (user ? 2 * VcpuMemory.JumpArrayBytes : 0));
-
+    /// <summary>Lets an indirect branch find the code at a target next time.</summary>
     private void FillJump(ulong target)
     {
         uint mode = N->Mode;
         if (!BlockTranslator.Handles(mode))
             return;
-        ulong index = JumpSlot(target);
-        // Entry 0 stays empty: all branches are sent there when somebody asks for attention.
-        if (index == 0)
-            return;
         Block* b = FindBlock(target);
-        if (b == null || !HasCode(b))
+        if (b == null || !HasCode(b, target))
             return;
         bool user = (mode & CodeMode.User) != 0;
-        ulong* tags = Jumps(user);
-        tags[index] = 0 - target;
-        tags[index + VcpuMemory.JumpArrayBytes / 8] = (ulong)_cache!.Executable(b->Translation);
+        (user ? _userJumps! : _supervisorJumps!).Add(target, _cache!.Executable(b->Translation));
         if (user)
             _userJumpsUsed = true;
         else
-        {
-            _supervisorJumpsUsed = true;
             _localJumps |= !IsGlobalCode(target);
-        }
     }
-
-    private static ulong JumpSlot(ulong target) => (target + System.Numerics.BitOperations.RotateRight(target, JumpFold)) & JumpMask;
 
     /// <summary>A supervisor's translation is gone.</summary>
-    internal void ForgetJump(ulong linear)
-    {
-        ulong index = JumpSlot(linear);
-        ulong* tags = Jumps(user: false);
-        if (tags[index] == 0 - linear)
-            tags[index] = _emptyTags[index];
-    }
+    internal void ForgetJump(ulong linear) => _supervisorJumps!.Remove(linear);
 
     private void ClearJumps(bool user)
     {
         if (user)
             _userJumpsUsed = false;
         else
-            _supervisorJumpsUsed = _localJumps = false;
-        ulong* tags = Jumps(user);
-        ulong* hosts = tags + VcpuMemory.JumpArrayBytes / 8;
-        ulong miss = (ulong)(_cache!.Stubs.ExitIndirect + _cache.Shift);
-        // Filled entries differ from empty ones by their tag alone.
-        if (hosts[0] != miss)
-            new Span<ulong>(hosts, VcpuMemory.JumpEntries).Fill(miss);
-        new ReadOnlySpan<ulong>(_emptyTags, VcpuMemory.JumpEntries).CopyTo(new Span<ulong>(tags, VcpuMemory.JumpEntries));
+            _localJumps = false;
+        (user ? _userJumps! : _supervisorJumps!).Clear();
     }
 
     /// <summary>Mappings of code may have changed.</summary>
@@ -343,10 +336,13 @@ public sealed unsafe partial class SoftVcpu
         }
 
         // Global pages keep their mappings, and with them the jump cache entries that lead there.
-        if (_supervisorJumpsUsed && (global || _localJumps))
+        if (global || _localJumps)
             ClearJumps(user: false);
         if (global)
+        {
             _cache.DisconnectPages();
+            _cache.EmptyGlobalGuards();
+        }
     }
 
     private void TranslationsUnmapped(ulong linear)
@@ -479,7 +475,7 @@ public sealed unsafe partial class SoftVcpu
 
         n->VectorReady = VectorsReady();
         // An instruction that spoke to a device may have raised a request for this vCPU.
-        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->Generation == *block->GenerationNow
+        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->IsFresh
             && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0))
         {
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());

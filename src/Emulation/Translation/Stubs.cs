@@ -67,6 +67,13 @@ internal sealed unsafe class Stubs
     /// <summary>Jumped to with the target in R10 and the branch's site in R11D (<see cref="NoSite"/> where it cannot fault).</summary>
     public byte* ExitIndirect { get; private set; }
 
+    /// <summary>The same after a look at the second table of the jump cache; for hosts on which PEXT is fast.</summary>
+    public byte* SecondLookUser { get; private set; }
+    public byte* SecondLookSupervisor { get; private set; }
+
+    /// <summary>Where empty entries of jump caches lead: target in R10.</summary>
+    public byte* ExitNowhere { get; private set; }
+
     /// <summary>Called: IF in the state is cleared or set; with IF the interrupt request counts (<see cref="NativeCpu.RequestMask"/>). Uses R10, changes no flags.</summary>
     public byte* ClearInterruptFlag { get; private set; }
     public byte* SetInterruptFlag { get; private set; }
@@ -104,6 +111,13 @@ internal sealed unsafe class Stubs
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
+        ExitNowhere = a.Next;
+        a.MoveImmediate(HostReg.R11, NoSite);
+        a.Jump(ExitIndirect);
+        SecondLookUser = a.Next;
+        EmitSecondLook(ref a, user: true);
+        SecondLookSupervisor = a.Next;
+        EmitSecondLook(ref a, user: false);
         ExitFault = a.Next;
         EmitExit(ref a, TranslatedExit.HostFault);
         Interpret = a.Next;
@@ -117,6 +131,37 @@ internal sealed unsafe class Stubs
         EmitReplaceBit(ref a, s_requestMask, 0, set: true);
         a.Return();
         EmitFlags(ref a);
+    }
+
+    private void EmitSecondLook(ref HostAssembler a, bool user)
+    {
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        int tags = VcpuMemory.JumpOffset + (user ? VcpuMemory.JumpCacheBytes : 0) + 2 * VcpuMemory.JumpArrayBytes;
+        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
+        a.Store(save, HostReg.Rcx);
+        a.Rorx(HostReg.R11, HostReg.R10, JumpCache.SecondFold);
+        a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+        a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
+        a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
+        a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
+        byte* hit = a.JumpIfRcxZero();
+        a.Load(HostReg.Rcx, save);
+        a.Load32(HostReg.R11, HostMemory.State(s_exitSite));
+        a.Jump(ExitIndirect);
+        a.BindShort(hit);
+        a.Load(HostReg.Rcx, save);
+        if (user)
+            EmitSetPageBase(ref a);
+        a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
+    }
+
+    /// <summary>The page of the address in R10 becomes the one that ring 3 executes in. Changes R10.</summary>
+    public static void EmitSetPageBase(ref HostAssembler a)
+    {
+        // The stack pointer is 12 modulo 64.
+        a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rsp);
+        a.Shlx(HostReg.R10, HostReg.R10, HostReg.Rsp);
+        a.Store(HostMemory.State(VcpuMemory.PageBaseOffset), HostReg.R10);
     }
 
     /// <summary>Sets or clears a bit of a field without touching flags: brought to the top, shifted out, replaced, brought back.</summary>
