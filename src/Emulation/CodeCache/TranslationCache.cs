@@ -47,6 +47,12 @@ internal unsafe struct TranslatedBlock
 
     /// <summary>First link to it, next translation from the same guest page (0: none), and from the same second page where it crosses.</summary>
     public int FirstLink, NextInPage, NextInSecondPage;
+
+    /// <summary>Its jumps to the second translation: first and number in the list of all.</summary>
+    public int FirstUnpinned, UnpinnedCount;
+
+    /// <summary>Where the second translation, which checks each access, begins and ends; 0: there is none yet.</summary>
+    public int Unpinned, UnpinnedEnd;
 }
 
 /// <summary>
@@ -66,6 +72,8 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly ulong[] _codePages = new ulong[4096];
     private Link[] _links = new Link[1024];
     private TranslatedBlock[] _translations = new TranslatedBlock[1024];
+    private readonly List<(int Field, int Index)> _unpinned = [];
+    private int _committedUnpinned;
     private int _linkCount = 1, _translationCount = 1, _slotCount;
 
     /// <summary>Slots of ring 3's branches from page to page, and which are filled.</summary>
@@ -97,6 +105,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         Array.Clear(_secondPages);
         Array.Clear(_codePages);
         _crossLinks.Clear();
+        _unpinned.Clear();
+        _committedUnpinned = 0;
         _linkCount = _translationCount = 1;
         EmptySlots();
         EmptyGlobalGuards();
@@ -122,7 +132,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         long offset = address - _memory.Executable;
         for (int i = 1; i < _translationCount; i++)
         {
-            if (offset >= _translations[i].Code && offset < _translations[i].Code + _translations[i].Size)
+            ref TranslatedBlock t = ref _translations[i];
+            if ((offset >= t.Code && offset < t.Code + t.Size) || (offset >= t.Unpinned && offset < t.UnpinnedEnd))
                 return i;
         }
 
@@ -135,6 +146,20 @@ internal sealed unsafe class TranslationCache : IDisposable
     public byte* Executable(int translation) => _memory.Executable + _translations[translation].Code;
 
     public ref TranslatedBlock At(int translation) => ref _translations[translation];
+
+    /// <summary>Notes a jump, in the translation being written, from instruction <paramref name="index"/> to the same one in the block's second translation.</summary>
+    public void AddUnpinned(byte* field, int index) => _unpinned.Add((OffsetOf(field), index));
+
+    /// <summary>Ends the second translation of a block.</summary>
+    public void CommitUnpinned(Block* block, in HostAssembler a, ReadOnlySpan<nint> labels)
+    {
+        ref TranslatedBlock t = ref _translations[block->Translation];
+        t.Unpinned = Used;
+        t.UnpinnedEnd = OffsetOf(a.Next);
+        for (int i = t.FirstUnpinned; i < t.FirstUnpinned + t.UnpinnedCount; i++)
+            HostAssembler.Bind(_memory.Writable + _unpinned[i].Field, (byte*)labels[_unpinned[i].Index]);
+        Used = t.UnpinnedEnd + 15 & ~15;
+    }
 
     public ref Link LinkAt(int link) => ref _links[link];
 
@@ -213,7 +238,8 @@ internal sealed unsafe class TranslationCache : IDisposable
         int end = OffsetOf(a.Next);
         MarkCodePage(block->EntryLinear);
         ref int page = ref _pages[PageHash(block->Gpa)];
-        _translations[index] = new TranslatedBlock { Block = block, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page };
+        _translations[index] = new TranslatedBlock { Block = block, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page, FirstUnpinned = _committedUnpinned, UnpinnedCount = _unpinned.Count - _committedUnpinned };
+        _committedUnpinned = _unpinned.Count;
         page = index;
         if (block->CrossesPage)
         {

@@ -84,6 +84,7 @@ public sealed unsafe partial class SoftVcpu
         }
 
         N->MapGeneration++;
+        _tlbChanges++;
         TranslationsUnmapped(global);
         Counters->TlbFlushes++;
         LeaveBlock();
@@ -102,6 +103,7 @@ public sealed unsafe partial class SoftVcpu
         for (int i = 0; i < ViewNone; i++)
             _views[i].FlushPage(linear);
         N->MapGeneration++;
+        _tlbChanges++;
         TranslationsUnmapped(linear);
         LeaveBlock();
     }
@@ -163,6 +165,7 @@ public sealed unsafe partial class SoftVcpu
         }
         else
         {
+            _tlbChanges++;
             for (int i = 0; i < ViewCodeUser; i++)
                 _views[i].FlushWrites();
         }
@@ -292,6 +295,7 @@ public sealed unsafe partial class SoftVcpu
     {
         if ((writers & WriterBit) != 0)
         {
+            _tlbChanges++;
             for (int i = 0; i < ViewCodeUser; i++)
                 _views[i].FlushWrites(gpa);
         }
@@ -334,6 +338,7 @@ public sealed unsafe partial class SoftVcpu
             // Blocks were checked against the limit when they were found.
             _codeLimits = codeLimits;
             N->MapGeneration++;
+        _tlbChanges++;
             TranslationsUnmapped(global: true);
         }
 

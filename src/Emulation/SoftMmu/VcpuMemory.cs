@@ -13,7 +13,7 @@ namespace VirtPS.Emulation;
 /// </summary>
 internal sealed unsafe class VcpuMemory : IDisposable
 {
-    private const int RoomBelow = 256 * 1024, HotBytes = 64;
+    private const int RoomBelow = 256 * 1024, HotBytes = 64 + PinCount * 8;
 
     /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
     public const int StateOffset = HotBytes - 12;
@@ -23,6 +23,9 @@ internal sealed unsafe class VcpuMemory : IDisposable
 
     // More hot fields, from the stack pointer: eight bytes each.
     public const int TlbMaskOffset = 4, JumpMaskOffset = 12, RetiredOffset = 20, PageBaseOffset = 28, SaveOffset = 36, FlagsOffset = 44;
+
+    /// <summary>Addends of pages that a block has checked for several accesses.</summary>
+    public const int PinCount = 8, PinOffset = 52;
 
     private const int StateBytes = 8192;
 

@@ -133,6 +133,7 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
 
         if ((writers & WriterBit) != 0)
         {
+            _tlbChanges++;
             for (int i = 0; i < ViewCodeUser; i++)
                 _views[i].RevokeWrites(gpa & ~0xFFFul);
         }

@@ -28,14 +28,21 @@ internal sealed unsafe partial class BlockTranslator
                 EmitPop(op->Rm);
                 return true;
             case Code.Leaveq:
-                EmitCheck(HostReg.Rbp, 8, write: false);
-                _a.Load(HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.Rbp));
+                _a.Load(HostReg.R10, EmitLeavePlace());
                 _a.Lea(RegisterMap.GuestRsp, new HostMemory(HostReg.Rbp, 8));
                 _a.Move(HostReg.Rbp, HostReg.R10);
                 return true;
             default:
                 return false;
         }
+    }
+
+    private HostMemory EmitLeavePlace()
+    {
+        if (IsPinned)
+            return EmitPinned(0);
+        EmitCheck(HostReg.Rbp, 8, write: false);
+        return new HostMemory(HostReg.R10, 0, HostReg.Rbp);
     }
 
     /// <summary>Makes room for eight bytes on the stack; R10 + <see cref="RegisterMap.GuestRsp"/> is where they are. Keeps flags.</summary>
@@ -49,8 +56,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check for PUSH; RSP is not changed yet.</summary>
     private HostMemory EmitPushPlace()
     {
-        if (InGroup)
-            return EmitMember(-8);
+        if (IsPinned)
+            return EmitPinned(-8);
         _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
         if (FlagsAreFree)
             EmitShortCheck(HostReg.R11, 8, write: true);
@@ -86,23 +93,24 @@ internal sealed unsafe partial class BlockTranslator
         _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, -8));
     }
 
-    private void EmitPop(int guest)
+    /// <summary>The check for eight bytes on top of the stack.</summary>
+    private HostMemory EmitPopPlace()
     {
-        HostMemory place = s_pushed;
-        if (InGroup)
-        {
-            place = EmitMember(0);
-        }
-        else if (FlagsAreFree)
+        if (IsPinned)
+            return EmitPinned(0);
+        if (FlagsAreFree)
         {
             EmitShortCheck(RegisterMap.GuestRsp, 8, write: false);
-            place = new HostMemory(HostReg.R10, 0, HostReg.R11);
-        }
-        else
-        {
-            EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+            return new HostMemory(HostReg.R10, 0, HostReg.R11);
         }
 
+        EmitCheck(RegisterMap.GuestRsp, 8, write: false);
+        return s_pushed;
+    }
+
+    private void EmitPop(int guest)
+    {
+        HostMemory place = EmitPopPlace();
         HostReg r = RegisterMap.InMemory(guest) ? HostReg.R11 : RegisterMap.Host(guest);
         _a.Load(r, place);
         if (r == HostReg.R11)
@@ -123,13 +131,11 @@ internal sealed unsafe partial class BlockTranslator
                 EmitEdge((int)op->Imm, _index + 1);
                 return true;
             case HotForms.CallRel:
-                EmitPushCheck();
-                EmitReturnAddress(next);
+                EmitPushReturn(next);
                 EmitEdge((int)op->Imm, _index + 1);
                 return true;
             case HotForms.Ret or HotForms.RetI:
-                EmitCheck(RegisterMap.GuestRsp, 8, write: false);
-                _a.Load(HostReg.R10, s_pushed);
+                _a.Load(HostReg.R10, EmitPopPlace());
                 _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, 8 + (op->Handler == HotForms.RetI ? (ushort)op->Imm : 0)));
                 EmitIndirect(_index + 1);
                 return true;
@@ -147,10 +153,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             EmitLoadTarget(op);
             if (call)
-            {
-                EmitPushCheck();
-                EmitReturnAddress(next);
-            }
+                EmitPushReturn(next);
 
             _a.Load(HostReg.R10, HostMemory.State(VcpuMemory.FlagsOffset));
         }
@@ -159,10 +162,7 @@ internal sealed unsafe partial class BlockTranslator
             if (call && op->Rm == 4)
                 return false;
             if (call)
-            {
-                EmitPushCheck();
-                EmitReturnAddress(next);
-            }
+                EmitPushReturn(next);
 
             if (RegisterMap.InMemory(op->Rm))
                 _a.Load(HostReg.R10, RegisterMap.Slot(op->Rm));
@@ -182,17 +182,23 @@ internal sealed unsafe partial class BlockTranslator
         _a.Store(HostMemory.State(VcpuMemory.FlagsOffset), HostReg.R10);
     }
 
-    private void EmitReturnAddress(int next)
+    /// <summary>Pushes the address of the instruction <paramref name="next"/> bytes from the start of the block.</summary>
+    private void EmitPushReturn(int next)
     {
+        HostMemory place = EmitPushPlace();
         long address = (long)_rip + next;
         if (!_isUser && address == (int)address)
         {
-            _a.StoreImmediate(s_pushed, (int)address);
-            return;
+            _a.StoreImmediate(place, (int)address);
+        }
+        else
+        {
+            place = FreeScratch(place);
+            EmitCodeAddress(HostReg.R11, next);
+            _a.Store(place, HostReg.R11);
         }
 
-        EmitCodeAddress(HostReg.R11, next);
-        _a.Store(s_pushed, HostReg.R11);
+        _a.Lea(RegisterMap.GuestRsp, new HostMemory(RegisterMap.GuestRsp, -8));
     }
 
     private void EmitConditional(int condition, int target, int next)

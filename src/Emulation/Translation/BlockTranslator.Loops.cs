@@ -14,23 +14,21 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitLoop(int condition)
     {
         _hasLoop = true;
-        (int end, Group group, int first, int labels) = (_index, _group, _copyFirst, _copyLabels);
-        _group = s_noGroup;
-        (_copyFirst, _copyLabels) = (0, _labels.Count);
+        int end = _index;
+        _copyLabels = _labels.Count;
+        _addendPin = -1;
         byte* top = _a.Next;
         _index = 0;
         EmitRound(end + 1);
         for (; _index < end; _index++)
         {
             _labels.Add((nint)_a.Next);
-            if (!InGroup)
-                BeginGroup(end);
             EmitInstruction(_block->Ops + _index);
         }
 
         _labels.Add((nint)_a.Next);
         HostAssembler.Bind(_a.JumpIf(condition), top);
-        (_index, _group, _copyFirst, _copyLabels) = (end, group, first, labels);
+        (_index, _copyLabels, _addendPin) = (end, 0, -1);
     }
 
     /// <summary>Once a round: counts, and looks whether somebody wants attention.</summary>

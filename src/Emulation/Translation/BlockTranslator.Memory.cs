@@ -168,8 +168,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>
     private HostMemory EmitOperand(Op* op, int size, MemoryUse use, bool aligned = false)
     {
-        if (InGroup)
-            return EmitMember((int)op->Disp);
+        if (IsPinned)
+            return EmitPinned((int)op->Disp);
         HostReg address = EmitAddress(op);
         bool write = use != MemoryUse.Read;
         if (FlagsAreFree)

@@ -19,11 +19,11 @@ internal sealed unsafe partial class BlockTranslator
     private int _index;
 
     /// <summary>
-    /// Where the code of each instruction begins, one more for what follows the last; then the same for copies (<see cref="EmitGroupCopy"/>). The copy being
-    /// written begins with instruction <see cref="_copyFirst"/> at <see cref="_copyLabels"/>.
+    /// Where the code of each instruction begins, one more for what follows the last; then the same for the copy of a loop (<see cref="EmitLoop"/>), whose labels
+    /// begin at <see cref="_copyLabels"/> while it is written.
     /// </summary>
     private readonly List<nint> _labels = [];
-    private int _copyFirst, _copyLabels;
+    private int _copyLabels;
     private readonly List<ColdPiece> _cold = [];
 
     /// <summary>Something rarely executed, written behind the block: how it is reached and what it does.</summary>
@@ -32,9 +32,11 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>How the flags are made again first.</summary>
         public Recipe Flags { get; init; }
 
-        /// <summary>Where it goes on after the instruction; with a group, at a copy of the group's other members.</summary>
+        /// <summary>Label at which it goes on after the instruction.</summary>
         public int Resume { get; init; }
-        public Group Group { get; init; }
+
+        /// <summary>It was a check for several accesses that missed.</summary>
+        public bool Pinned { get; init; }
 
         /// <summary>The code that it goes on at takes the vector registers to be loaded.</summary>
         public bool Vectors { get; init; }
@@ -78,6 +80,22 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Translates a block that is at <paramref name="linear"/> now. False: there is no slot left for its guard.</summary>
     public bool Translate(Block* block, ulong linear)
     {
+        if (!TryWrite(block, linear, pins: true))
+            return false;
+        block->EntryLinear = linear;
+        _cache.Commit(block, _a);
+        return true;
+    }
+
+    /// <summary>The same, for a block that is translated, with a check for each access; the first translation's checks that miss lead here from now on.</summary>
+    public void TranslateUnpinned(Block* block)
+    {
+        TryWrite(block, block->EntryLinear, pins: false);
+        _cache.CommitUnpinned(block, _a, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_labels));
+    }
+
+    private bool TryWrite(Block* block, ulong linear, bool pins)
+    {
         _a = _cache.Begin();
         _block = block;
         _rip = linear;
@@ -88,19 +106,16 @@ internal sealed unsafe partial class BlockTranslator
         _labels.Clear();
         for (int i = 0; i <= block->Count; i++)
             _labels.Add(0);
-        _copyFirst = _copyLabels = 0;
-        _group = s_noGroup;
-        _noGroupThrough = -1;
+        _copyLabels = 0;
         _vectorsLoaded = false;
         _hasLoop = false;
         FindFacts();
+        PlanPins(pins);
         if (block->CrossesPage && !EmitGuard())
             return false;
         for (_index = 0; _index < block->Count; _index++)
         {
             _labels[_index] = (nint)_a.Next;
-            if (!InGroup)
-                BeginGroup();
             EmitInstruction(block->Ops + _index);
         }
 
@@ -108,8 +123,6 @@ internal sealed unsafe partial class BlockTranslator
         if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
             EmitEdge((int)block->ByteCount, _index);
         EmitCold();
-        block->EntryLinear = linear;
-        _cache.Commit(block, _a);
         return true;
     }
 
@@ -118,13 +131,11 @@ internal sealed unsafe partial class BlockTranslator
         if (TryEmit(op))
         {
             FollowFlags(op);
+            FollowAddend();
             return;
         }
 
-        // The interpreter's call does not keep R10: what is left of a group goes by checks of its own.
-        if (InGroup)
-            _noGroupThrough = _group.Last;
-        _group = s_noGroup;
+        DropPins();
         // It was thought to become host code that needs no flags; the interpreter shows them should it fault.
         if (CanMakeFlags)
             EmitRecipe(_recipe);
@@ -136,8 +147,8 @@ internal sealed unsafe partial class BlockTranslator
     private void AddMiss(byte* field, ColdKind kind, Recipe flags = default) => _cold.Add(new ColdPiece((nint)field, kind, _index, 0)
     {
         Flags = flags,
-        Resume = _copyLabels + _index - _copyFirst + 1,
-        Group = _index == _group.First ? _group : s_noGroup,
+        Resume = _copyLabels + _index + 1,
+        Pinned = _checkingPin,
         Vectors = _vectorsLoaded,
     });
 
@@ -149,12 +160,14 @@ internal sealed unsafe partial class BlockTranslator
         int cold = _cold.Count;
         int links = _cache.NextLink;
         bool vectors = _vectorsLoaded;
+        int addend = _addendPin;
         if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
         _a = before;
         _vectorsLoaded = vectors;
+        _addendPin = addend;
         _cold.RemoveRange(cold, _cold.Count - cold);
         return false;
     }
@@ -178,12 +191,9 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitCold()
     {
-        // Copies of groups add pieces of their own, hence no foreach.
-        for (int i = 0; i < _cold.Count; i++)
+        foreach (ColdPiece piece in _cold)
         {
-            ColdPiece piece = _cold[i];
             _recipe = default;
-            _group = s_noGroup;
             _a.Bind((byte*)piece.Field);
             if (piece.Kind == ColdKind.Branch)
             {
@@ -216,12 +226,15 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Byte(0x9D);
             if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
+            if (piece.Pinned)
+            {
+                EmitUnpinned(piece.Index);
+                continue;
+            }
+
             _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | (piece.Vectors ? Stubs.KeepVectors : 0));
             _a.Call(_cache.Stubs.Interpret);
-            if (piece.Group.Last > piece.Index)
-                EmitGroupCopy(piece.Group, piece.Resume + piece.Group.Last - piece.Index);
-            else
-                _a.Jump((byte*)_labels[piece.Resume]);
+            _a.Jump((byte*)_labels[piece.Resume]);
         }
     }
 }

@@ -19,6 +19,9 @@ public sealed unsafe partial class SoftVcpu
     private GCHandle _self;
     private int _faultRange = -1;
 
+    /// <summary>Counts up when anything that the TLB said may not hold any more.</summary>
+    private uint _tlbChanges;
+
     private ExceptionDispatchInfo? _escaped;
 
     /// <summary>Pages whose code changed; under the partition's CodeLock. More than there is room for: all are looked at.</summary>
@@ -129,7 +132,7 @@ public sealed unsafe partial class SoftVcpu
             if (pendingLink != 0)
                 ConnectLink(pendingLink, block);
             pendingLink = 0;
-            switch (EnterCode(block))
+            switch (EnterCode(_cache!.Executable(block->Translation)))
             {
                 case TranslatedExit.Link:
                     pendingLink = (int)n->ExitSite;
@@ -139,6 +142,9 @@ public sealed unsafe partial class SoftVcpu
                     if ((ulong)((long)S->Rip << 16 >> 16) != S->Rip && n->ExitSite != Stubs.NoSite)
                         return BranchAgain(n->ExitSite);
                     FillJump(S->Rip);
+                    break;
+                case TranslatedExit.Unpinned:
+                    Unpin(n->ExitSite);
                     break;
                 case TranslatedExit.Continue:
                     break;
@@ -195,7 +201,7 @@ public sealed unsafe partial class SoftVcpu
         return false;
     }
 
-    private TranslatedExit EnterCode(Block* block)
+    private TranslatedExit EnterCode(byte* code)
     {
         NativeCpu* n = N;
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
@@ -203,11 +209,26 @@ public sealed unsafe partial class SoftVcpu
         n->VectorReady = VectorsReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
-        var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
+        var exit = (TranslatedExit)enter(_memory.StackPointer, code);
         S->InstructionsRetired += *_memory.Hot(VcpuMemory.RetiredOffset);
-        if (exit is TranslatedExit.Link or TranslatedExit.Indirect)
+        if (exit is TranslatedExit.Link or TranslatedExit.Indirect or TranslatedExit.Unpinned)
             n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         return exit;
+    }
+
+    /// <summary>
+    /// After <see cref="TranslatedExit.Unpinned"/>: makes the block's second translation, to which its checks lead from now on. This time execution goes on behind what is done, in a
+    /// block of its own.
+    /// </summary>
+    private void Unpin(uint site)
+    {
+        uint index = site & 63;
+        Op* op = _arena!.OpAt((int)(site >> 6));
+        var block = (Block*)(op - index) - 1;
+        S->Rip = StartOf(block) + op->Offset;
+        S->InstructionsRetired += index;
+        if (block->Translation != 0 && block->IsFresh && !_cache!.IsFull)
+            _translator!.TranslateUnpinned(block);
     }
 
     /// <summary>Linear address of the start of the block that generated code is in.</summary>
@@ -467,6 +488,7 @@ public sealed unsafe partial class SoftVcpu
         S->Rip = rip;
         n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         ulong* retired = _memory.Hot(VcpuMemory.RetiredOffset);
+        uint changes = _tlbChanges;
         if (!op->Slow(this, op))
         {
             *retired += index;
@@ -474,8 +496,8 @@ public sealed unsafe partial class SoftVcpu
         }
 
         n->VectorReady = VectorsReady();
-        // An instruction that spoke to a device may have raised a request for this vCPU.
-        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->IsFresh
+        // An instruction that spoke to a device may have raised a request for this vCPU; and what the block has pinned holds only as long as nothing is dropped.
+        if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->IsFresh && changes == _tlbChanges
             && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0))
         {
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());

@@ -25,6 +25,9 @@ internal enum TranslatedExit
     /// <summary>The interpreter threw; the exception is kept.</summary>
     Exception,
 
+    /// <summary>A check for several accesses missed: the block goes on, at <see cref="NativeCpu.ExitSite"/>, in its second translation. RIP is not set.</summary>
+    Unpinned,
+
     /// <summary>The generated code itself is wrong: a fault of the host's.</summary>
     HostFault,
 }
@@ -81,6 +84,9 @@ internal sealed unsafe class Stubs
     /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
     public byte* Flags { get; private set; }
 
+    /// <summary>Jumped to with the site in R11D: the block's second translation is wanted.</summary>
+    public byte* ExitUnpinned { get; private set; }
+
     /// <summary>Where a host fault sends the thread.</summary>
     public byte* ExitFault { get; private set; }
 
@@ -111,6 +117,9 @@ internal sealed unsafe class Stubs
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
+        ExitUnpinned = a.Next;
+        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
+        EmitExit(ref a, TranslatedExit.Unpinned);
         ExitNowhere = a.Next;
         a.MoveImmediate(HostReg.R11, NoSite);
         a.Jump(ExitIndirect);
