@@ -13,7 +13,7 @@ namespace VirtPS.Emulation;
 /// </summary>
 internal sealed unsafe class VcpuMemory : IDisposable
 {
-    private const int RoomBelow = 256 * 1024, HotBytes = 64 + PinCount * 8;
+    private const int RoomBelow = 256 * 1024, HotBytes = 72 + PinCount * 8;
 
     /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
     public const int StateOffset = HotBytes - 12;
@@ -26,6 +26,9 @@ internal sealed unsafe class VcpuMemory : IDisposable
 
     /// <summary>Addends of pages that a block has checked for several accesses.</summary>
     public const int PinCount = 8, PinOffset = 52;
+
+    /// <summary>Status flags that a block has saved, as <see cref="Stubs.PackFlags"/> has them.</summary>
+    public const int SavedFlagsOffset = PinOffset + PinCount * 8;
 
     private const int StateBytes = 8192;
 

@@ -58,8 +58,9 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (IsPinned)
             return EmitPinned(-8);
+        bool free = TryFreeFlags();
         _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
-        if (FlagsAreFree)
+        if (free)
             EmitShortCheck(HostReg.R11, 8, write: true);
         else
             EmitCheck(HostReg.R11, 8, write: true);
@@ -98,7 +99,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (IsPinned)
             return EmitPinned(0);
-        if (FlagsAreFree)
+        if (TryFreeFlags())
         {
             EmitShortCheck(RegisterMap.GuestRsp, 8, write: false);
             return new HostMemory(HostReg.R10, 0, HostReg.R11);

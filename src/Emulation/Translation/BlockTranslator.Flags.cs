@@ -21,6 +21,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>Undo it, then do it again: ADD, SUB.</summary>
         UndoAndAgain,
+
+        /// <summary>They have been saved in memory.</summary>
+        Saved,
     }
 
     private readonly FlagFacts[] _facts = new FlagFacts[SoftVcpu.MaxOps];
@@ -30,14 +33,34 @@ internal sealed unsafe partial class BlockTranslator
     private Recipe _recipe;
 
     /// <summary>The flags may be destroyed before the present instruction.</summary>
-    private bool FlagsAreFree => CanMakeFlags && StaysPossible();
+    private bool FlagsAreFree => CanMakeFlags && StaysPossible(_recipe.Registers);
+
+    /// <summary>
+    /// Whether the flags may be destroyed by the check that comes next. Where the program does not need them any more, but nothing else could make them again, they are saved first: that
+    /// costs less than checks that keep them. Uses R10.
+    /// </summary>
+    private bool TryFreeFlags()
+    {
+        if (FlagsAreFree)
+            return true;
+        if (_needed[_index] != 0 || !StaysPossible(0))
+            return false;
+        if (CanMakeFlags)
+            EmitRecipe(_recipe);
+        _a.Move(HostReg.R10, HostReg.Rax);
+        Stubs.EmitPackFlags(ref _a);
+        _a.Store32(HostMemory.State(VcpuMemory.SavedFlagsOffset), HostReg.Rax);
+        _a.Move(HostReg.Rax, HostReg.R10);
+        _recipe = new Recipe(RecipeKind.Saved, _index, 0);
+        return true;
+    }
 
     private bool CanMakeFlags => _recipe.Kind != RecipeKind.None && _needed[_index] == 0;
 
     /// <summary>
-    /// Whether wherever a fault can happen before the next instruction that sets all flags, the registers of the recipe still are what they are now.
+    /// Whether wherever a fault can happen before the next instruction that sets all flags, <paramref name="registers"/> still are what they are now.
     /// </summary>
-    private bool StaysPossible()
+    private bool StaysPossible(uint registers)
     {
         bool changed = false;
         for (int i = _index; i < _block->Count; i++)
@@ -47,7 +70,7 @@ internal sealed unsafe partial class BlockTranslator
                 return false;
             if (f.Touches)
                 return f.Writes == FlagFacts.All;
-            changed |= (f.Changes & _recipe.Registers) != 0;
+            changed |= (f.Changes & registers) != 0;
         }
 
         return false;
@@ -102,6 +125,15 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Makes the flags again. Uses R10 and R11.</summary>
     private void EmitRecipe(in Recipe recipe)
     {
+        if (recipe.Kind == RecipeKind.Saved)
+        {
+            _a.Move(HostReg.R10, HostReg.Rax);
+            _a.Load32(HostReg.Rax, HostMemory.State(VcpuMemory.SavedFlagsOffset));
+            Stubs.EmitUnpackFlags(ref _a);
+            _a.Move(HostReg.Rax, HostReg.R10);
+            return;
+        }
+
         Op* op = _block->Ops + recipe.Index;
         GuestForm.TryRead(op, out GuestForm f);
         switch (recipe.Kind)

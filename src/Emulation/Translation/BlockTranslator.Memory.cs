@@ -170,9 +170,9 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (IsPinned)
             return EmitPinned((int)op->Disp);
+        bool write = use != MemoryUse.Read, free = TryFreeFlags();
         HostReg address = EmitAddress(op);
-        bool write = use != MemoryUse.Read;
-        if (FlagsAreFree)
+        if (free)
         {
             EmitShortCheck(address, size, write, aligned: aligned);
             return new HostMemory(HostReg.R10, 0, HostReg.R11);

@@ -248,6 +248,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitPinCheck(in Pin pin, HostReg b)
     {
+        bool free = TryFreeFlags();
         HostReg address = b;
         if (pin.Low != 0 || b == HostReg.Rcx)
         {
@@ -256,7 +257,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         _checkingPin = true;
-        if (FlagsAreFree)
+        if (free)
             EmitShortCheck(address, pin.High - pin.Low, pin.Writes, addend: true);
         else
             EmitCheck(address, pin.High - pin.Low, pin.Writes);

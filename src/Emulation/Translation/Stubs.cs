@@ -352,9 +352,7 @@ internal sealed unsafe class Stubs
     private static void EmitSpill(ref HostAssembler a)
     {
         a.Store(RegisterMap.Slot(0), HostReg.Rax);
-        // AH = SF ZF AF PF CF, AL = OF.
-        a.Byte(0x9F);
-        a.Op(0x90 | HostOp.Map0F, 0, HostReg.Rax);
+        EmitPackFlags(ref a);
         a.Store32(HostMemory.State(VcpuMemory.FlagsOffset), HostReg.Rax);
         for (int guest = 1; guest < 16; guest++)
         {
@@ -372,11 +370,25 @@ internal sealed unsafe class Stubs
         }
 
         a.Load32(HostReg.Rax, HostMemory.State(VcpuMemory.FlagsOffset));
+        EmitUnpackFlags(ref a);
+        a.Load(HostReg.Rax, RegisterMap.Slot(0));
+    }
+
+    /// <summary>Status flags to AX. Changes no flag.</summary>
+    public static void EmitPackFlags(ref HostAssembler a)
+    {
+        // AH = SF ZF AF PF CF, AL = OF.
+        a.Byte(0x9F);
+        a.Op(0x90 | HostOp.Map0F, 0, HostReg.Rax);
+    }
+
+    /// <summary>The same back. Changes AL.</summary>
+    public static void EmitUnpackFlags(ref HostAssembler a)
+    {
         // AL + 7Fh overflows exactly when AL is 1.
         a.Byte(0x04);
         a.Byte(0x7F);
         a.Byte(0x9E);
-        a.Load(HostReg.Rax, RegisterMap.Slot(0));
     }
 
     /// <summary>Status flags as <see cref="EmitSpill"/> leaves them.</summary>
