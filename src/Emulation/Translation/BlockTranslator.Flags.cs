@@ -125,6 +125,12 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Makes the flags again. Uses R10 and R11.</summary>
     private void EmitRecipe(in Recipe recipe)
     {
+        EmitRecipeCode(recipe);
+        ForgetHeld();
+    }
+
+    private void EmitRecipeCode(in Recipe recipe)
+    {
         if (recipe.Kind == RecipeKind.Saved)
         {
             _a.Move(HostReg.R10, HostReg.Rax);

@@ -9,9 +9,15 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (op->Handler == HotForms.Nop)
             return true;
+        // What is behind a branch forward leaves the scratch registers alone.
+        if (op->Handler is >= HotForms.Jo and <= HotForms.Jg && (int)op->Imm > op->Offset + op->Length)
+            return false;
+        bool known = GuestForm.TryRead(op, out GuestForm f);
+        if (!known || f.RegisterInOpcode || op->IsMemory)
+            ForgetHeld();
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return EmitLea(op);
-        if (!GuestForm.TryRead(op, out GuestForm f))
+        if (!known)
             return false;
         if (f.RegisterInOpcode)
             return EmitRegisterInOpcode(op, f);
@@ -47,7 +53,7 @@ internal sealed unsafe partial class BlockTranslator
         bool high = f.ByteRm && f.Rm >= 16;
         bool inMemory = !high && RegisterMap.InMemory(f.Rm);
         HostReg rm = high ? (HostReg)(f.Rm - 12) : inMemory ? HostReg.R11 : RegisterMap.Host(f.Rm);
-        if (inMemory)
+        if (inMemory && f.ReadsRm)
             _a.Load(rm, RegisterMap.Slot(f.Rm));
         if ((f.Opcode & HostOp.PrefixMask) == HostOp.P66)
             _a.Byte(0x66);
@@ -71,37 +77,89 @@ internal sealed unsafe partial class BlockTranslator
         bool vvvvInMemory = f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv);
         if (rmInMemory && regInMemory && vvvvInMemory)
             return false;
-        HostReg rm = highRm ? (HostReg)(f.Rm - 12) : rmInMemory ? HostReg.R11 : RegisterMap.Host(f.Rm);
-        HostReg spare = rmInMemory ? HostReg.R10 : HostReg.R11;
-        HostReg vvvv = f.Vvvv < 0 ? HostReg.Rax : vvvvInMemory ? spare : RegisterMap.Host(f.Vvvv);
-        HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : highReg ? (HostReg)(f.Reg - 12) : regInMemory ? HostReg.R10 : RegisterMap.Host(f.Reg);
-        if (vvvvInMemory && regInMemory)
-            vvvv = HostReg.R11;
-        // One register in both roles (XADD, XCHG) must stay one.
-        if (rmInMemory && regInMemory && f.Reg == f.Rm)
-            reg = rm;
+        if (rmInMemory && !regInMemory && !vvvvInMemory && !highReg && EmitFromSlot(op, f))
+            return true;
+        (HostReg rm, HostReg vvvv, HostReg reg) = ChooseScratch(f, highRm, highReg);
         // AH to BH have no name in an instruction with a REX prefix.
         if ((highRm || highReg) && ((int)rm >= 8 || (!f.RegIsOpcode && (int)reg >= 8) || NeedsRex(f, reg, rm, highReg, highRm)))
             return false;
         if (rmInMemory)
-            _a.Load(rm, RegisterMap.Slot(f.Rm));
+            Hold(rm, f.Rm, f.ReadsRm || (regInMemory && reg == rm));
         if (regInMemory)
-            _a.Load(reg, RegisterMap.Slot(f.Reg));
+            Hold(reg, f.Reg, f.ReadsReg);
         if (vvvvInMemory)
-            _a.Load(vvvv, RegisterMap.Slot(f.Vvvv));
+            Hold(vvvv, f.Vvvv, true);
         if (f.Vex)
             _a.Vex(f.Opcode, (int)reg, (int)vvvv, rm, f.RexW);
         else
             _a.Op(f.Opcode, (int)reg, rm, f.RexW, !highRm && !highReg && NeedsRex(f, reg, rm, false, false));
         EmitImmediate(op, f.ImmediateBytes);
         if (rmInMemory && f.WritesRm)
-            _a.Store(RegisterMap.Slot(f.Rm), rm);
+            PutBack(f.Rm, rm);
         // MULX with one register twice leaves the high half there: the order of these two matters.
         if (vvvvInMemory && f.WritesVvvv)
-            _a.Store(RegisterMap.Slot(f.Vvvv), vvvv);
+            PutBack(f.Vvvv, vvvv);
         if (regInMemory && f.WritesReg)
-            _a.Store(RegisterMap.Slot(f.Reg), reg);
+            PutBack(f.Reg, reg);
         return true;
+    }
+
+    /// <summary>Host registers for the operands; those that are in memory get R10 and R11, where they are already if they are.</summary>
+    private (HostReg Rm, HostReg Vvvv, HostReg Reg) ChooseScratch(in GuestForm f, bool highRm, bool highReg)
+    {
+        bool rmInMemory = !highRm && RegisterMap.InMemory(f.Rm);
+        bool regInMemory = !f.RegIsOpcode && !highReg && RegisterMap.InMemory(f.Reg);
+        bool vvvvInMemory = f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv);
+        bool swapped = (rmInMemory && _held10 == f.Rm) || (regInMemory && _held11 == f.Reg && (!rmInMemory || f.Reg != f.Rm));
+        // With a pin in R10 only R11 is free; nobody has promised otherwise (KeepsAddend).
+        HostReg first = swapped && !(rmInMemory && _addendPin >= 0) ? HostReg.R10 : HostReg.R11, second = first == HostReg.R11 ? HostReg.R10 : HostReg.R11;
+        HostReg rm = highRm ? (HostReg)(f.Rm - 12) : rmInMemory ? first : RegisterMap.Host(f.Rm);
+        HostReg spare = rmInMemory ? second : first;
+        HostReg vvvv = f.Vvvv < 0 ? HostReg.Rax : vvvvInMemory ? spare : RegisterMap.Host(f.Vvvv);
+        HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : highReg ? (HostReg)(f.Reg - 12) : regInMemory ? second : RegisterMap.Host(f.Reg);
+        if (vvvvInMemory && regInMemory)
+            vvvv = first;
+        // One register in both roles (XADD, XCHG) must stay one.
+        if (rmInMemory && regInMemory && f.Reg == f.Rm)
+            reg = rm;
+        return (rm, vvvv, reg);
+    }
+
+    /// <summary>An operand that is only read, straight from the state, unless a scratch register holds it.</summary>
+    private bool EmitFromSlot(Op* op, in GuestForm f)
+    {
+        if (f.WritesRm || _held10 == f.Rm || _held11 == f.Rm || f.IsBitString)
+            return false;
+        HostMemory slot = RegisterMap.Slot(f.Rm);
+        HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : RegisterMap.Host(f.Reg);
+        if (f.Vex)
+            _a.Vex(f.Opcode, (int)reg, f.Vvvv < 0 ? 0 : (int)RegisterMap.Host(f.Vvvv), slot, f.RexW);
+        else
+            _a.Op(f.Opcode, (int)reg, slot, f.RexW, f.ByteReg && !f.RegIsOpcode && (int)reg is >= 4 and < 8);
+        EmitImmediate(op, f.ImmediateBytes);
+        return true;
+    }
+
+    /// <summary>Which guest register, of those that are in memory, R10 and R11 hold as well; -1: none.</summary>
+    private int _held10, _held11;
+
+    private void ForgetHeld() => _held10 = _held11 = -1;
+
+    /// <summary>Brings a guest register that is in memory to a scratch register, if it is not there.</summary>
+    private void Hold(HostReg scratch, int guest, bool read)
+    {
+        ref int held = ref scratch == HostReg.R10 ? ref _held10 : ref _held11;
+        if (read && held != guest)
+            _a.Load(scratch, RegisterMap.Slot(guest));
+        held = guest;
+    }
+
+    private void PutBack(int guest, HostReg scratch)
+    {
+        _a.Store(RegisterMap.Slot(guest), scratch);
+        ref int other = ref scratch == HostReg.R10 ? ref _held11 : ref _held10;
+        if (other == guest)
+            other = -1;
     }
 
     /// <summary>A byte operand in SPL, BPL, SIL, DIL needs a REX prefix to be that.</summary>

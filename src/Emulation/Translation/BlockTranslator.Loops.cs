@@ -17,6 +17,7 @@ internal sealed unsafe partial class BlockTranslator
         int end = _index;
         _copyLabels = _labels.Count;
         _addendPin = -1;
+        ForgetHeld();
         byte* top = _a.Next;
         _index = 0;
         EmitRound(end + 1);
@@ -29,6 +30,7 @@ internal sealed unsafe partial class BlockTranslator
         _labels.Add((nint)_a.Next);
         HostAssembler.Bind(_a.JumpIf(condition), top);
         (_index, _copyLabels, _addendPin) = (end, 0, -1);
+        ForgetHeld();
     }
 
     /// <summary>Once a round: counts, and looks whether somebody wants attention.</summary>

@@ -109,6 +109,7 @@ internal sealed unsafe partial class BlockTranslator
         _copyLabels = 0;
         _vectorsLoaded = false;
         _hasLoop = false;
+        ForgetHeld();
         FindFacts();
         PlanPins(pins);
         if (block->CrossesPage && !EmitGuard())
@@ -136,6 +137,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         DropPins();
+        ForgetHeld();
         // It was thought to become host code that needs no flags; the interpreter shows them should it fault.
         if (CanMakeFlags)
             EmitRecipe(_recipe);
@@ -161,6 +163,7 @@ internal sealed unsafe partial class BlockTranslator
         int links = _cache.NextLink;
         bool vectors = _vectorsLoaded;
         int addend = _addendPin;
+        (int held10, int held11) = (_held10, _held11);
         if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
@@ -168,6 +171,7 @@ internal sealed unsafe partial class BlockTranslator
         _a = before;
         _vectorsLoaded = vectors;
         _addendPin = addend;
+        (_held10, _held11) = (held10, held11);
         _cold.RemoveRange(cold, _cold.Count - cold);
         return false;
     }
@@ -194,6 +198,7 @@ internal sealed unsafe partial class BlockTranslator
         foreach (ColdPiece piece in _cold)
         {
             _recipe = default;
+            ForgetHeld();
             _a.Bind((byte*)piece.Field);
             if (piece.Kind == ColdKind.Branch)
             {

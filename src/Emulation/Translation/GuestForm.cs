@@ -34,6 +34,23 @@ internal unsafe struct GuestForm
     /// <summary>The instruction changes the operand.</summary>
     public bool WritesReg, WritesRm, WritesVvvv;
 
+    /// <summary>The register's old value matters. A narrow result leaves the rest of it as it was.</summary>
+    public readonly bool ReadsReg => !(WritesReg && IsWide && IsPlainResult);
+    public readonly bool ReadsRm => !(WritesRm && IsWide && ((Opcode & (HostOp.MapMask | 0xFF)) is 0x89 or 0xC7 || (RegisterInOpcode && (Opcode & (HostOp.MapMask | 0xF8)) == 0xB8)));
+
+    /// <summary>BT and its relatives: with a memory operand the register would select a byte of a string.</summary>
+    public readonly bool IsBitString => (Opcode & HostOp.MapMask) == HostOp.Map0F && (Opcode & 0xFF) is 0xA3 or 0xAB or 0xB3 or 0xBB;
+
+    private readonly bool IsWide => RexW || (Opcode & HostOp.PrefixMask) != HostOp.P66;
+
+    /// <summary>The result does not depend on what was in the ModRM.reg register: MOV, MOVZX, MOVSX, IMUL with three operands, VEX instructions.</summary>
+    private readonly bool IsPlainResult => Vex || (Opcode & HostOp.MapMask) switch
+    {
+        0 => (Opcode & 0xFF) is 0x8B or 0x63 or 0x69 or 0x6B,
+        HostOp.Map0F => (Opcode & 0xFF) is 0xB6 or 0xB7 or 0xBE or 0xBF,
+        _ => false,
+    };
+
     /// <summary>Guest register numbers; 16–19 are AH, CH, DH, BH. -1: not a general register.</summary>
     public int Reg, Rm, Vvvv;
     public MemoryUse Memory;
