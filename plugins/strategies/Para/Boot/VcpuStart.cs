@@ -25,6 +25,7 @@ internal static unsafe class VcpuStart
         s->Cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.AM | Cr0.PG;
         s->Cr3 = root << 12;
         s->Cr4 = Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT;
+        s->Xcr0 = Xcr0.X87;
         s->Efer = Efer.SCE | Efer.LME | Efer.LMA | Efer.NXE;
         s->CS = FlatCode;
         s->SS = FlatData;

@@ -61,7 +61,7 @@ internal sealed unsafe partial class XenVcpu
         switch (register)
         {
             case >= 0 and <= 3:
-                if (!IsCanonical(value) || value - XenArea.M2PAddress < 1ul << 43)
+                if (!IsCanonical(value) || value - XenArea.Start < 1ul << 43)
                     return false;
                 (&s->Dr0)[register] = value;
                 break;

@@ -124,7 +124,7 @@ internal sealed unsafe partial class XenVcpu
             case changeSet:
                 return WriteText(buffer, "", 64);
             case platform:
-                return Write(buffer, XenArea.M2PAddress) ? 0 : Errno.EFAULT;
+                return Write(buffer, XenArea.Start) ? 0 : Errno.EFAULT;
             case features:
                 return Features(buffer);
             case pageSize:

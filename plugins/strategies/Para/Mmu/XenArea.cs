@@ -13,8 +13,14 @@ internal sealed unsafe class XenArea
     /// <summary>Slots 256–271 of every top-level table: ffff8000_00000000 to ffff87ff_ffffffff.</summary>
     public const int FirstSlot = 256, SlotCount = 16;
 
-    /// <summary>Where the machine-to-physical table is seen.</summary>
-    public const ulong M2PAddress = 0xFFFF_8000_0000_0000;
+    /// <summary>First linear address that is the VMM's (HYPERVISOR_VIRT_START).</summary>
+    public const ulong Start = 0xFFFF_8000_0000_0000;
+
+    /// <summary>
+    /// Where the machine-to-physical table is seen: a VMM's choice (XENMEM_machphys_mapping). Guests look up m2p[i] and p2m[i] in turn, and Linux has its p2m table at a multiple of 2 MiB too: at the
+    /// same distance from one, the two would take the same entry of a direct-mapped TLB from each other, two million times in a boot. Half of such a TLB away they do not.
+    /// </summary>
+    public const ulong M2PAddress = Start + 0x80_0000;
 
     /// <summary>Descriptor tables: 64 KiB each per vCPU, the global one first; slot 257.</summary>
     private const ulong TablesAddress = 0xFFFF_8080_0000_0000;

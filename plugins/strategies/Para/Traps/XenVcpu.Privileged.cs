@@ -16,12 +16,19 @@ internal sealed unsafe partial class XenVcpu
 
     private const ulong Cr4GuestBits = Cr4.TSD | Cr4.DE | Cr4.OSXSAVE;
 
+    /// <summary>CPUID.1:ECX.</summary>
+    private const uint Xsave = 1u << 26, Osxsave = 1u << 27;
+
     private bool EmulatePrefixed(VcpuState* s)
     {
         byte* code = stackalloc byte[16];
         if (FetchKernelCode(s, code) < ForcedEmulation.Length || !new ReadOnlySpan<byte>(code, ForcedEmulation.Length).SequenceEqual(ForcedEmulation))
             return false;
-        CpuidResult r = Cpu.Cpuid((uint)s->Gpr[(int)Gpr.Rax], (uint)s->Gpr[(int)Gpr.Rcx]);
+        uint leaf = (uint)s->Gpr[(int)Gpr.Rax];
+        CpuidResult r = Cpu.Cpuid(leaf, (uint)s->Gpr[(int)Gpr.Rcx]);
+        // Kernels look here whether Xen lets them use XSAVE, before they set CR4.OSXSAVE: they see Xen's own bit (xen/arch/x86/cpuid.c).
+        if (leaf == 1 && (r.Ecx & Xsave) != 0)
+            r = r with { Ecx = r.Ecx | Osxsave };
         (s->Gpr[(int)Gpr.Rax], s->Gpr[(int)Gpr.Rbx], s->Gpr[(int)Gpr.Rcx], s->Gpr[(int)Gpr.Rdx]) = (r.Eax, r.Ebx, r.Ecx, r.Edx);
         s->Rip += (ulong)ForcedEmulation.Length;
         Cpu.Counters->PrivilegedInstructions++;
@@ -83,6 +90,8 @@ internal sealed unsafe partial class XenVcpu
         byte op = code[at++];
         switch (op)
         {
+            case 0x01:
+                return code[at++] == 0xD1 && SetExtendedControl(s, (uint)s->Gpr[(int)Gpr.Rcx], (uint)s->Gpr[(int)Gpr.Rax] | s->Gpr[(int)Gpr.Rdx] << 32);
             case 0x06:
                 s->Cr0 &= ~Cr0.TS;
                 return true;
@@ -173,11 +182,23 @@ internal sealed unsafe partial class XenVcpu
             case 3:
                 return SetKernelRoot(s, (value & PageBits.AddressMask) >> 12) == 0;
             case 4:
-                s->Cr4 = (s->Cr4 & ~(Cr4.TSD | Cr4.DE)) | (value & (Cr4.TSD | Cr4.DE));
+                ulong settable = Cr4.TSD | Cr4.DE | ((Cpu.Cpuid(1, 0).Ecx & Xsave) != 0 ? Cr4.OSXSAVE : 0);
+                s->Cr4 = (s->Cr4 & ~settable) | (value & settable);
                 return true;
             default:
                 return false;
         }
+    }
+
+    /// <summary>XSETBV (SDM Vol. 2D): XCR0 alone, x87 always, AVX only with SSE, nothing that CPUID does not offer.</summary>
+    private bool SetExtendedControl(VcpuState* s, uint index, ulong value)
+    {
+        CpuidResult offered = Cpu.Cpuid(0xD, 0);
+        ulong components = offered.Eax | (ulong)offered.Edx << 32;
+        if (index != 0 || (value & Xcr0.X87) == 0 || (value & ~components) != 0 || (value & (Xcr0.Sse | Xcr0.Avx)) == Xcr0.Avx)
+            return false;
+        s->Xcr0 = value;
+        return true;
     }
 
     private static bool ReadMsr(VcpuState* s, uint msr, out ulong value)
