@@ -5,7 +5,7 @@ namespace VirtPS.Guests.RinglabXen;
 
 /// <summary>
 /// Ringlab for Xen PV: a kernel in ring 3 that asks the hypervisor for everything, tries what it may not, and runs a program. Its story is told on the Xen console. An ELF64 file with Xen's notes.
-/// <para>Words on its command line: <c>exit</c> powers off after the summary; <c>bench</c> times five million null hypercalls.</para>
+/// <para>Words on its command line: <c>exit</c> powers off after the summary; <c>bench</c> times five times a million null hypercalls.</para>
 /// </summary>
 public static class RinglabXenImage
 {
