@@ -26,8 +26,7 @@ internal sealed unsafe partial class XenDomain
     public void Load(GuestLoad load)
     {
         DomainBuilder builder = DomainBuilder.Load(this, load);
-        EnterMmu(null);
-        try
+        using (EnterMmu(null))
         {
             Types.Budget = int.MaxValue;
             // One use is the first vCPU's root, one is a pin, as Xen's builder makes it: the guest unpins the table that it was born with.
@@ -37,10 +36,6 @@ internal sealed unsafe partial class XenDomain
             // Ring pages are written by the VMM for as long as the domain lives.
             Types.Hold(null, builder.StoreFrame, write: true);
             Types.Hold(null, builder.ConsoleFrame, write: true);
-        }
-        finally
-        {
-            LeaveMmu();
         }
 
         uint store = Store.Connect(Frames.Pointer(builder.StoreFrame));
@@ -55,7 +50,17 @@ internal sealed unsafe partial class XenDomain
         Log.Write(LogLevel.Information, $"Xen PV kernel, entered at 0x{builder.Entry:X}; {Frames.RamFrames} frames, start_info at frame 0x{builder.StartInfoFrame:X}.");
     }
 
-    public void Process(int vcpu) => Vcpus[vcpu].Process();
+    public void Process(int vcpu)
+    {
+        try
+        {
+            Vcpus[vcpu].Process();
+        }
+        catch (Exception e) when (NoteFailure(e))
+        {
+            throw;
+        }
+    }
 
     public void Quiesce()
     {

@@ -20,6 +20,7 @@ internal sealed unsafe partial class XenDomain : IGuestPlatform, IPowerButton
 {
     private readonly DeviceContext _context;
     private readonly object _mmuGate = new();
+    private Exception? _failure;
 
     public XenDomain(GuestPlatformContext context)
     {
@@ -81,19 +82,33 @@ internal sealed unsafe partial class XenDomain : IGuestPlatform, IPowerButton
     public void Post(Action work) => _context.Post(work);
 
     /// <summary>
-    /// Takes the lock over page types, page tables and grants. <paramref name="vcpu"/>: the one whose thread this is, in a hypercall; null on other threads, which must not ask vCPUs for anything
-    /// while they hold it.
+    /// Takes the lock over page types, page tables and grants, to the end of a <c>using</c>. <paramref name="vcpu"/>: the one whose thread this is, in a hypercall; null on other threads, which must not
+    /// ask vCPUs for anything while they hold it. For vCPUs it throws once the VMM itself has failed (<see cref="NoteFailure"/>): what the lock guards may be half changed then.
     /// </summary>
-    public void EnterMmu(IDeprivilegedVcpu? vcpu)
+    public MmuHold EnterMmu(IDeprivilegedVcpu? vcpu)
     {
-        if (Monitor.TryEnter(_mmuGate))
-            return;
-        int token = vcpu?.BeginWait() ?? 0;
-        Monitor.Enter(_mmuGate);
-        vcpu?.EndWait(token);
+        if (!Monitor.TryEnter(_mmuGate))
+        {
+            int token = vcpu?.BeginWait() ?? 0;
+            Monitor.Enter(_mmuGate);
+            vcpu?.EndWait(token);
+        }
+
+        if (_failure is null || vcpu is null)
+            return new MmuHold(_mmuGate);
+        Monitor.Exit(_mmuGate);
+        throw new InvalidOperationException($"The domain has failed before: {_failure.Message}", _failure);
     }
 
-    public void LeaveMmu() => Monitor.Exit(_mmuGate);
+    /// <summary>
+    /// An exception of the VMM's own, seen where it leaves the VMM: as an exception filter this runs before any lock that the failing call holds is given back, so that nobody works on with what
+    /// it has left. The machine ends as Crashed. Always false.
+    /// </summary>
+    public bool NoteFailure(Exception failure)
+    {
+        Interlocked.CompareExchange(ref _failure, failure, null);
+        return false;
+    }
 
     /// <summary>The machine's power button: asks the guest through the store.</summary>
     public void Press() => Store.RequestShutdown("poweroff");

@@ -175,22 +175,15 @@ internal sealed class FuzzRun : IDisposable
     // The test writes past the VMM: only into pages that are still plain memory.
     private unsafe bool OwnsItsRecords()
     {
-        Domain.EnterMmu(null);
-        try
+        using MmuHold hold = Domain.EnterMmu(null);
+        for (ulong frame = FuzzMap.Control >> 12; frame < FuzzMap.Victims >> 12; frame++)
         {
-            for (ulong frame = FuzzMap.Control >> 12; frame < FuzzMap.Victims >> 12; frame++)
-            {
-                Frame* f = Domain.Frames.Find(frame);
-                if (f == null || f->Type is not (FrameType.None or FrameType.Writable))
-                    return false;
-            }
+            Frame* f = Domain.Frames.Find(frame);
+            if (f == null || f->Type is not (FrameType.None or FrameType.Writable))
+                return false;
+        }
 
-            return true;
-        }
-        finally
-        {
-            Domain.LeaveMmu();
-        }
+        return true;
     }
 
     private void Write(int vcpu, FuzzBatch batch, bool bringUp)

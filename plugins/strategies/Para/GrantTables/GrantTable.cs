@@ -40,45 +40,31 @@ internal sealed unsafe class GrantTable(XenDomain domain)
         if (reference >= (uint)(FrameCount * EntriesPerFrame))
             return false;
         ushort* flags = (ushort*)(domain.Area.GrantMemory + reference * 8);
-        domain.EnterMmu(null);
-        try
-        {
-            ushort now = Volatile.Read(ref *flags);
-            if ((now & TypeMask) != PermitAccess || flags[1] != XenAbi.BackendDomain || (write && (now & ReadOnly) != 0))
-                return false;
-            ulong mfn = *(uint*)(flags + 2);
-            if (domain.Types.Hold(null, mfn, write) != 0)
-                return false;
-            _uses[reference]++;
-            SetFlags(flags, write ? Reading | Writing : Reading);
-            page = new GrantedPage(reference, mfn, write, domain.Frames.Pointer(mfn));
-            if (write)
-                domain.Frames.NoteWrite(domain.Memory, mfn);
-            return true;
-        }
-        finally
-        {
-            domain.LeaveMmu();
-        }
+        using MmuHold hold = domain.EnterMmu(null);
+        ushort now = Volatile.Read(ref *flags);
+        if ((now & TypeMask) != PermitAccess || flags[1] != XenAbi.BackendDomain || (write && (now & ReadOnly) != 0))
+            return false;
+        ulong mfn = *(uint*)(flags + 2);
+        if (domain.Types.Hold(null, mfn, write) != 0)
+            return false;
+        _uses[reference]++;
+        SetFlags(flags, write ? Reading | Writing : Reading);
+        page = new GrantedPage(reference, mfn, write, domain.Frames.Pointer(mfn));
+        if (write)
+            domain.Frames.NoteWrite(domain.Memory, mfn);
+        return true;
     }
 
     /// <summary>Ends a use. The guest may take the grant back when it was the last.</summary>
     public void Unmap(in GrantedPage page)
     {
-        domain.EnterMmu(null);
-        try
-        {
-            if (page.Writable)
-                domain.Frames.NoteWrite(domain.Memory, page.Mfn);
-            domain.Types.Unhold(page.Mfn, page.Writable);
+        using MmuHold hold = domain.EnterMmu(null);
+        if (page.Writable)
+            domain.Frames.NoteWrite(domain.Memory, page.Mfn);
+        domain.Types.Unhold(page.Mfn, page.Writable);
 
-            if (--_uses[page.Reference] == 0)
-                ClearFlags((ushort*)(domain.Area.GrantMemory + page.Reference * 8));
-        }
-        finally
-        {
-            domain.LeaveMmu();
-        }
+        if (--_uses[page.Reference] == 0)
+            ClearFlags((ushort*)(domain.Area.GrantMemory + page.Reference * 8));
     }
 
     // The guest changes the other bits of the same word at the same time; flags and domain are one 32-bit word.

@@ -31,8 +31,18 @@ internal sealed unsafe partial class XenVcpu
 
     public SupervisorEffect SystemCall(VcpuState* s)
     {
-        if (s->GuestKernel == 0)
-            return ProgramCall(s);
+        try
+        {
+            return s->GuestKernel != 0 ? KernelCall(s) : ProgramCall(s);
+        }
+        catch (Exception e) when (Domain.NoteFailure(e))
+        {
+            throw;
+        }
+    }
+
+    private SupervisorEffect KernelCall(VcpuState* s)
+    {
         ulong number = s->Gpr[(int)Gpr.Rax];
         ulong rip = s->Rip;
         ulong* a = stackalloc ulong[MaxArguments];

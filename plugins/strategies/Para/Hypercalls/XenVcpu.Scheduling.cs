@@ -227,14 +227,13 @@ internal sealed unsafe partial class XenVcpu
 
     private long TakeRoots(XenVcpu target, ulong kernel, ulong user)
     {
-        Domain.EnterMmu(Cpu);
+        using MmuHold hold = Domain.EnterMmu(Cpu);
         Domain.Types.Budget = int.MaxValue;
         long error = Domain.Types.Get(Cpu, kernel, FrameType.L4);
         if (error == 0 && user != 0 && (error = Domain.Types.Get(Cpu, user, FrameType.L4)) != 0)
             Domain.Types.Put(kernel);
         if (error == 0)
             (target.KernelRoot, target.UserRoot) = (kernel, user);
-        Domain.LeaveMmu();
         return error;
     }
 
@@ -325,11 +324,10 @@ internal sealed unsafe partial class XenVcpu
         ulong entries = *(ulong*)(p + entriesAt);
         if (entries > XenArea.GuestDescriptorPages * 512)
             return;
-        Domain.EnterMmu(Cpu);
+        using MmuHold hold = Domain.EnterMmu(Cpu);
         Domain.Types.Budget = TableBudget;
         if (ReplacePages(_gdtFrames, XenArea.GlobalTable(Index), (ulong*)(p + framesAt), ((int)entries + 511) / 512) != 0)
             Domain.Log.Write(LogLevel.Warning, $"vCPU {Index}: its descriptor table was refused.");
-        Domain.LeaveMmu();
     }
 
     /// <summary>struct vcpu_register_vcpu_info: frame, offset. The present content moves there; whatever was raised meanwhile is found by looking everywhere.</summary>
@@ -342,12 +340,14 @@ internal sealed unsafe partial class XenVcpu
         uint offset = (uint)a[1];
         if (v._ownInfo || offset > 4096 - 64 || (offset & 7) != 0 || !Domain.Frames.IsRam(mfn))
             return Errno.EINVAL;
-        Domain.EnterMmu(Cpu);
-        long error = Domain.Types.Hold(Cpu, mfn, write: true);
-        Domain.Frames.NoteWrite(Domain.Memory, mfn);
-        Domain.LeaveMmu();
-        if (error != 0)
-            return error;
+        using (Domain.EnterMmu(Cpu))
+        {
+            long error = Domain.Types.Hold(Cpu, mfn, write: true);
+            if (error != 0)
+                return error;
+            Domain.Frames.NoteWrite(Domain.Memory, mfn);
+        }
+
         v._ownInfo = true;
         var info = (VcpuInfo*)(Domain.Frames.Pointer(mfn) + offset);
         *info = *v.Info;

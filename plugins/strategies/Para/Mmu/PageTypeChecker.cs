@@ -27,21 +27,14 @@ internal sealed unsafe class PageTypeChecker
     /// <summary>What is wrong, one sentence each, a hundred at most; empty when all is right.</summary>
     public static IReadOnlyList<string> Check(XenDomain domain)
     {
-        domain.EnterMmu(null);
-        try
-        {
-            var checker = new PageTypeChecker(domain);
-            checker.CountRoots();
-            for (ulong i = 0; i < domain.Frames.Count; i++)
-                checker.CountFrame(i);
-            for (ulong i = 0; i < domain.Frames.Count; i++)
-                checker.Compare(i);
-            return checker._findings;
-        }
-        finally
-        {
-            domain.LeaveMmu();
-        }
+        using MmuHold hold = domain.EnterMmu(null);
+        var checker = new PageTypeChecker(domain);
+        checker.CountRoots();
+        for (ulong i = 0; i < domain.Frames.Count; i++)
+            checker.CountFrame(i);
+        for (ulong i = 0; i < domain.Frames.Count; i++)
+            checker.Compare(i);
+        return checker._findings;
     }
 
     private void Report(string finding)

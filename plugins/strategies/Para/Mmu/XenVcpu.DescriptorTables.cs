@@ -30,11 +30,9 @@ internal sealed unsafe partial class XenVcpu
         ulong* frames = stackalloc ulong[XenArea.GuestDescriptorPages];
         if (!CopyFrom(list, frames, pages * 8))
             return Errno.EFAULT;
-        Domain.EnterMmu(Cpu);
+        using MmuHold hold = Domain.EnterMmu(Cpu);
         Domain.Types.Budget = TableBudget;
-        long result = ReplacePages(_gdtFrames, XenArea.GlobalTable(Index), frames, pages);
-        Domain.LeaveMmu();
-        return result;
+        return ReplacePages(_gdtFrames, XenArea.GlobalTable(Index), frames, pages);
     }
 
     /// <summary>MMUEXT_SET_LDT(address, entries): pages of the kernel's address space.</summary>
@@ -101,22 +99,15 @@ internal sealed unsafe partial class XenVcpu
         ulong mfn = machine >> 12;
         if ((machine & 7) != 0 || !Domain.Frames.IsRam(mfn) || !Descriptor.TryAdjust(descriptor, out ulong adjusted))
             return Errno.EINVAL;
-        Domain.EnterMmu(Cpu);
-        try
-        {
-            Frame* f = Domain.Frames.Find(mfn);
-            if (f == null)
-                return Errno.EINVAL;
-            FrameType type = f->TypeCount != 0 && f->Type == FrameType.Descriptors ? FrameType.Descriptors : FrameType.Writable;
-            if (Domain.Types.Get(Cpu, mfn, type) != 0)
-                return Errno.EINVAL;
-            Domain.Frames.NoteWrite(Domain.Memory, mfn);
-            Volatile.Write(ref *(ulong*)(Domain.Frames.Pointer(mfn) + (machine & 0xFFF)), adjusted);
-            return Domain.Types.Put(mfn);
-        }
-        finally
-        {
-            Domain.LeaveMmu();
-        }
+        using MmuHold hold = Domain.EnterMmu(Cpu);
+        Frame* f = Domain.Frames.Find(mfn);
+        if (f == null)
+            return Errno.EINVAL;
+        FrameType type = f->TypeCount != 0 && f->Type == FrameType.Descriptors ? FrameType.Descriptors : FrameType.Writable;
+        if (Domain.Types.Get(Cpu, mfn, type) != 0)
+            return Errno.EINVAL;
+        Domain.Frames.NoteWrite(Domain.Memory, mfn);
+        Volatile.Write(ref *(ulong*)(Domain.Frames.Pointer(mfn) + (machine & 0xFFF)), adjusted);
+        return Domain.Types.Put(mfn);
     }
 }

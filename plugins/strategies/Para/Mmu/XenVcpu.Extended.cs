@@ -75,11 +75,9 @@ internal sealed unsafe partial class XenVcpu
     /// <summary>MOV to CR3, which is emulated.</summary>
     private long SetKernelRoot(VcpuState* s, ulong mfn)
     {
-        Domain.EnterMmu(Cpu);
+        using MmuHold hold = Domain.EnterMmu(Cpu);
         Domain.Types.Budget = int.MaxValue;
-        long error = SetKernelRootLocked(s, mfn);
-        Domain.LeaveMmu();
-        return error;
+        return SetKernelRootLocked(s, mfn);
     }
 
     private long SetKernelRootLocked(VcpuState* s, ulong mfn)

@@ -57,7 +57,7 @@ internal sealed unsafe partial class XenVcpu
         if (!IsSelf((ushort)r[3]) || (uint)r[2] != 0)
             return 0;
         long done = 0;
-        Domain.EnterMmu(Cpu);
+        using MmuHold hold = Domain.EnterMmu(Cpu);
         // One batch; the guest asks again for what is missing.
         long count = (long)Math.Min(r[1], ReservationBatch);
         bool removed = false;
@@ -75,7 +75,6 @@ internal sealed unsafe partial class XenVcpu
             Cpu.FlushOthers(AllVcpus);
         }
 
-        Domain.LeaveMmu();
         return done;
     }
 

@@ -31,7 +31,22 @@ internal sealed unsafe partial class XenVcpu
         bool continued = (a[1] & Continued) != 0;
         if (count > int.MaxValue)
             return Errno.EINVAL;
-        Domain.EnterMmu(Cpu);
+        long result;
+        using (Domain.EnterMmu(Cpu))
+            result = ServeLocked(a, size, serve, count, ref done);
+        if (a[2] != 0)
+        {
+            uint before = 0;
+            if ((continued && !Read(a[2], out before)) || !Write(a[2], before + (uint)done))
+                return Errno.EFAULT;
+        }
+
+        a[1] = (count - done) | Continued;
+        return result;
+    }
+
+    private long ServeLocked(ulong* a, int size, delegate*<XenVcpu, ulong*, long> serve, ulong count, ref ulong done)
+    {
         Domain.Types.Budget = TableBudget;
         long result = FinishOldTable();
         ulong* request = stackalloc ulong[3];
@@ -51,15 +66,6 @@ internal sealed unsafe partial class XenVcpu
         }
 
         FlushIfNeeded();
-        Domain.LeaveMmu();
-        if (a[2] != 0)
-        {
-            uint before = 0;
-            if ((continued && !Read(a[2], out before)) || !Write(a[2], before + (uint)done))
-                return Errno.EFAULT;
-        }
-
-        a[1] = (count - done) | Continued;
         return result;
     }
 
@@ -259,10 +265,13 @@ internal sealed unsafe partial class XenVcpu
     /// <summary>update_va_mapping(address, entry, flags).</summary>
     private long UpdateVaMapping(ulong linear, ulong value, ulong flags)
     {
-        Domain.EnterMmu(Cpu);
-        Domain.Types.Budget = TableBudget;
-        long error = FindLeaf(linear, out ulong table, out int index) ? SetEntry(1, table, index, value, preserve: false) : Errno.EINVAL;
-        Domain.LeaveMmu();
+        long error;
+        using (Domain.EnterMmu(Cpu))
+        {
+            Domain.Types.Budget = TableBudget;
+            error = FindLeaf(linear, out ulong table, out int index) ? SetEntry(1, table, index, value, preserve: false) : Errno.EINVAL;
+        }
+
         return error != 0 ? error : FlushAfterUpdate(linear, flags);
     }
 
@@ -302,35 +311,28 @@ internal sealed unsafe partial class XenVcpu
     private bool EmulateTableWrite(Sdk.Cpu.VcpuState* s)
     {
         ulong linear = s->Cr2;
-        Domain.EnterMmu(Cpu);
-        try
-        {
-            if (!FindLeaf(linear, out ulong table, out int index))
-                return false;
-            ulong mapping = ((ulong*)Domain.Frames.Pointer(table))[index];
-            if ((mapping & (PageBits.P | PageBits.RW)) != PageBits.P)
-                return false;
-            ulong target = (mapping & PageTypes.FrameMask) >> 12;
-            Frame* f = Domain.Frames.Find(target);
-            if (f == null || f->Type != FrameType.L1 || f->TypeCount == 0 || f->Partial || !Domain.Frames.IsRam(target))
-                return false;
-            int slot = (int)(linear & 0xFF8) >> 3;
-            ulong entry = Volatile.Read(ref ((ulong*)Domain.Frames.Pointer(target))[slot]);
-            if (!_tableWrite.TryDecode(this, s, (int)linear & 7, entry, out ulong value, out bool compares))
-                return false;
-            long error = compares ? 0 : SetEntry(1, target, slot, value, preserve: false, entry);
-            // Changed by a processor meanwhile: the instruction is met again.
-            if (error == Errno.EAGAIN)
-                return true;
-            if (error != 0)
-                return false;
-            _tableWrite.Complete(s);
-            Cpu.Counters->PageTableWrites++;
+        using MmuHold hold = Domain.EnterMmu(Cpu);
+        if (!FindLeaf(linear, out ulong table, out int index))
+            return false;
+        ulong mapping = ((ulong*)Domain.Frames.Pointer(table))[index];
+        if ((mapping & (PageBits.P | PageBits.RW)) != PageBits.P)
+            return false;
+        ulong target = (mapping & PageTypes.FrameMask) >> 12;
+        Frame* f = Domain.Frames.Find(target);
+        if (f == null || f->Type != FrameType.L1 || f->TypeCount == 0 || f->Partial || !Domain.Frames.IsRam(target))
+            return false;
+        int slot = (int)(linear & 0xFF8) >> 3;
+        ulong entry = Volatile.Read(ref ((ulong*)Domain.Frames.Pointer(target))[slot]);
+        if (!_tableWrite.TryDecode(this, s, (int)linear & 7, entry, out ulong value, out bool compares))
+            return false;
+        long error = compares ? 0 : SetEntry(1, target, slot, value, preserve: false, entry);
+        // Changed by a processor meanwhile: the instruction is met again.
+        if (error == Errno.EAGAIN)
             return true;
-        }
-        finally
-        {
-            Domain.LeaveMmu();
-        }
+        if (error != 0)
+            return false;
+        _tableWrite.Complete(s);
+        Cpu.Counters->PageTableWrites++;
+        return true;
     }
 }

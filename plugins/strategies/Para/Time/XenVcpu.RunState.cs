@@ -77,22 +77,15 @@ internal sealed unsafe partial class XenVcpu
     {
         if ((linear & 7) != 0 || (linear & 0xFFF) + (ulong)size > 4096)
             return null;
-        Domain.EnterMmu(Cpu);
-        try
-        {
-            if (!FindLeaf(linear, out ulong table, out int index))
-                return null;
-            ulong entry = ((ulong*)Domain.Frames.Pointer(table))[index];
-            ulong mfn = (entry & PageTypes.FrameMask) >> 12;
-            const ulong presentWritable = 3;
-            if ((entry & presentWritable) != presentWritable || Domain.Types.Hold(Cpu, mfn, write: true) != 0)
-                return null;
-            Domain.Frames.NoteWrite(Domain.Memory, mfn);
-            return Domain.Frames.Pointer(mfn) + (linear & 0xFFF);
-        }
-        finally
-        {
-            Domain.LeaveMmu();
-        }
+        using MmuHold hold = Domain.EnterMmu(Cpu);
+        if (!FindLeaf(linear, out ulong table, out int index))
+            return null;
+        ulong entry = ((ulong*)Domain.Frames.Pointer(table))[index];
+        ulong mfn = (entry & PageTypes.FrameMask) >> 12;
+        const ulong presentWritable = 3;
+        if ((entry & presentWritable) != presentWritable || Domain.Types.Hold(Cpu, mfn, write: true) != 0)
+            return null;
+        Domain.Frames.NoteWrite(Domain.Memory, mfn);
+        return Domain.Frames.Pointer(mfn) + (linear & 0xFFF);
     }
 }

@@ -38,11 +38,18 @@ internal sealed unsafe partial class XenVcpu
 
     public SupervisorEffect Event(VcpuState* s)
     {
-        FinishPoll();
-        if (!EventIsDue)
-            return SupervisorEffect.None;
-        DeliverEvent(s);
-        return SupervisorEffect.All;
+        try
+        {
+            FinishPoll();
+            if (!EventIsDue)
+                return SupervisorEffect.None;
+            DeliverEvent(s);
+            return SupervisorEffect.All;
+        }
+        catch (Exception e) when (Domain.NoteFailure(e))
+        {
+            throw;
+        }
     }
 
     /// <summary>The event upcall: always with events masked.</summary>

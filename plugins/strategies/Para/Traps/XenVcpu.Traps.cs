@@ -12,10 +12,17 @@ internal sealed unsafe partial class XenVcpu
 
     public SupervisorEffect Trap(VcpuState* s, in GuestTrap trap)
     {
-        Route(s, trap);
-        if (s->MpState == MpState.Runnable && EventIsDue)
-            DeliverEvent(s);
-        return SupervisorEffect.All;
+        try
+        {
+            Route(s, trap);
+            if (s->MpState == MpState.Runnable && EventIsDue)
+                DeliverEvent(s);
+            return SupervisorEffect.All;
+        }
+        catch (Exception e) when (Domain.NoteFailure(e))
+        {
+            throw;
+        }
     }
 
     private void Route(VcpuState* s, in GuestTrap trap)
