@@ -53,11 +53,17 @@ internal sealed unsafe partial class XenVcpu : IGuestSupervisor, IDisposable
 
     public ulong UserRoot { get; set; }
 
-    /// <summary>An interrupt of the guest's can be taken now.</summary>
-    public bool EventIsDue
+    /// <summary>An interrupt of the guest's, or an NMI, can be taken now.</summary>
+    private bool EventIsDue
     {
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
-        get => Volatile.Read(ref Info->UpcallPending) != 0 && Info->UpcallMask == 0;
+        get => (Volatile.Read(ref Info->UpcallPending) != 0 && Info->UpcallMask == 0) || NmiIsDue;
+    }
+
+    private bool NmiIsDue
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Volatile.Read(ref _nmiPending) && !_inNmi;
     }
 
     /// <summary>At start of day, all vCPUs stopped.</summary>

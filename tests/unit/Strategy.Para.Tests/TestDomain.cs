@@ -58,13 +58,15 @@ internal sealed unsafe class TestDomain : IDisposable
     public static ulong Linear(ulong frame) => PvImage.VirtualBase + (frame << 12);
 
     /// <summary>One hypercall of the kernel on vCPU 0.</summary>
-    public long Call(int number, params ulong[] arguments) => Machine.RunOnVcpu(0, v =>
+    public long Call(int number, params ulong[] arguments) => CallOn(0, number, arguments);
+
+    public long CallOn(int vcpu, int number, params ulong[] arguments) => Machine.RunOnVcpu(vcpu, v =>
     {
-        VcpuState* s = v.State;
-        return Issue(s, number, arguments);
+        v.State->GuestKernel = 1;
+        return Issue(Domain.Vcpus[vcpu], v.State, number, arguments);
     });
 
-    private long Issue(VcpuState* s, int number, ulong[] arguments)
+    private static long Issue(XenVcpu vcpu, VcpuState* s, int number, ulong[] arguments)
     {
         ReadOnlySpan<Gpr> order = [Gpr.Rdi, Gpr.Rsi, Gpr.Rdx, Gpr.R10, Gpr.R8];
         s->Gpr[(int)Gpr.Rax] = (ulong)number;
@@ -74,7 +76,7 @@ internal sealed unsafe class TestDomain : IDisposable
         for (int i = 0; i < 10_000; i++)
         {
             s->Rip = next;
-            Vcpu.SystemCall(s);
+            vcpu.SystemCall(s);
             // A call that is to be continued stands at its instruction again.
             if (s->Rip != next - 2)
                 break;

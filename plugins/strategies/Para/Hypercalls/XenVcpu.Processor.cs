@@ -152,6 +152,8 @@ internal sealed unsafe partial class XenVcpu
         }
 
         _effect = SupervisorEffect.All;
+        // Whatever happens next, an NMI handler has ended (xen/arch/x86/pv/iret.c).
+        _inNmi = false;
         bool toUser = (f[5] & 3) == 3;
         if (toUser && UserRoot == 0)
         {
@@ -222,8 +224,10 @@ internal sealed unsafe partial class XenVcpu
         (frame[0], frame[1]) = (f[2], f[1]);
         (frame[2], frame[3], frame[4], frame[5]) = (s->DS.Selector, s->ES.Selector, s->FS.Selector, s->GS.Selector);
         byte mask = (f[6] & Rflags.IF) == 0 ? (byte)1 : (byte)0;
-        (frame[6], frame[7], frame[8], frame[9], frame[10]) = (f[4], (f[5] & 0xFFFF) | (ulong)mask << 32, f[6], f[7], f[8]);
-        ulong rsp = ((toUser ? _kernelStack : s->Gpr[(int)Gpr.Rsp]) & ~0xFul) - 88;
+        // The frame shows the state that could not be entered, as if the processor had failed to return to it.
+        ulong selector = toUser ? (f[5] & 0xFFFF) | 3 : f[5] & 0xFFFC;
+        (frame[6], frame[7], frame[8], frame[9], frame[10]) = (f[4], selector | (ulong)mask << 32, f[6], f[7], f[8]);
+        ulong rsp = ((toUser ? _kernelStack : f[7]) & ~0xFul) - 88;
         if (!CopyTo(rsp, frame, 88))
         {
             Crash(s, $"the kernel's stack at 0x{rsp:X} cannot be written.");
@@ -250,16 +254,23 @@ internal sealed unsafe partial class XenVcpu
         int type = (ushort)a[0];
         if (type is not (EventCallback or FailsafeCallback or SyscallCallback or NmiCallback or SysenterCallback or Syscall32Callback))
             return Errno.ENOSYS;
+        // The NMI callback is the entry of vector 2 in the trap table; it alone can be taken away again.
         if (command == 1)
         {
-            _callbacks[type] = default;
-            return type is NmiCallback ? 0 : Errno.EINVAL;
+            if (type != NmiCallback)
+                return Errno.EINVAL;
+            _traps[Vector.NMI] = default;
+            return 0;
         }
 
         if (!IsCanonical(a[1]))
             return Errno.EINVAL;
         bool masks = (a[0] >> 16 & 1) != 0 || type == NmiCallback;
-        _callbacks[type] = new TrapEntry { Address = a[1], Flags = masks ? MaskEvents : (byte)0 };
+        var entry = new TrapEntry { Address = a[1], Flags = masks ? MaskEvents : (byte)0 };
+        if (type == NmiCallback)
+            _traps[Vector.NMI] = entry;
+        else
+            _callbacks[type] = entry;
         return 0;
     }
 }

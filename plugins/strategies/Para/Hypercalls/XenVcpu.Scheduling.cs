@@ -175,7 +175,7 @@ internal sealed unsafe partial class XenVcpu
                 Timers.StopSingle();
                 return 0;
             case sendNmi:
-                return v.SendNmi();
+                return argument != 0 ? Errno.EINVAL : v.SendNmi();
             default:
                 return Errno.ENOSYS;
         }
@@ -203,8 +203,13 @@ internal sealed unsafe partial class XenVcpu
         return 0;
     }
 
-    /// <summary>Any vCPU's thread: another one's NMI callback is not offered to this guest; Linux uses it for backtraces only.</summary>
-    private long SendNmi() => _callbacks[NmiCallback].Address == 0 ? Errno.EINVAL : Errno.ENOSYS;
+    /// <summary>Any vCPU's thread: events masked or not, it interrupts the processor, asleep or not. One that waits already is not doubled.</summary>
+    private long SendNmi()
+    {
+        Volatile.Write(ref _nmiPending, true);
+        Control.Request(VcpuRequests.Interrupt);
+        return 0;
+    }
 
     /// <summary>The vCPU's first state (struct vcpu_guest_context), kept until it is brought up.</summary>
     private long TakeContext(XenVcpu caller, ulong argument)

@@ -29,11 +29,15 @@ internal sealed unsafe partial class XenVcpu
     private ulong _kernelStack;
     private ushort _kernelStackSegment;
 
+    /// <summary>Another vCPU has sent one; it has been delivered and the kernel has not returned by the hypercall IRET since.</summary>
+    private bool _nmiPending, _inNmi;
+
     private void ResetTraps()
     {
         _traps.AsSpan().Clear();
         _callbacks.AsSpan().Clear();
         (_kernelStack, _kernelStackSegment) = (0, 0);
+        _nmiPending = _inNmi = false;
     }
 
     public SupervisorEffect Event(VcpuState* s)
@@ -52,8 +56,26 @@ internal sealed unsafe partial class XenVcpu
         }
     }
 
-    /// <summary>The event upcall: always with events masked.</summary>
-    private void DeliverEvent(VcpuState* s) => Bounce(s, _callbacks[EventCallback] with { Flags = MaskEvents }, null, RingCause.Interrupt, 0, 0);
+    /// <summary>What is due: an NMI first, else the event upcall, always with events masked.</summary>
+    private void DeliverEvent(VcpuState* s)
+    {
+        if (NmiIsDue)
+        {
+            Volatile.Write(ref _nmiPending, false);
+            // Without a handler it is lost, as in Xen.
+            if (_traps[Vector.NMI].Address != 0)
+            {
+                _inNmi = true;
+                Bounce(s, _traps[Vector.NMI], null, RingCause.Nmi, Vector.NMI, 0);
+                return;
+            }
+
+            if (!EventIsDue)
+                return;
+        }
+
+        Bounce(s, _callbacks[EventCallback] with { Flags = MaskEvents }, null, RingCause.Interrupt, 0, 0);
+    }
 
     private void DeliverTrap(VcpuState* s, int vector, uint? error)
     {
