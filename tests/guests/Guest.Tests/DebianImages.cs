@@ -14,8 +14,11 @@ internal sealed class DebianImages : IDisposable
 
     public string Initrd { get; }
 
-    /// <summary>VIRTPS_TEST_KERNEL and VIRTPS_TEST_INITRD name others, where no <paramref name="script"/> is asked for. Skips the test where there is neither cache nor apt.</summary>
-    public static async Task<DebianImages> FindAsync(string? script = null)
+    /// <summary>
+    /// VIRTPS_TEST_KERNEL and VIRTPS_TEST_INITRD name others, where no <paramref name="script"/> is asked for. <paramref name="programs"/>, by name, are in the guest's /bin. Skips the test where there
+    /// is neither cache nor apt.
+    /// </summary>
+    public static async Task<DebianImages> FindAsync(string? script = null, IReadOnlyDictionary<string, byte[]>? programs = null)
     {
         string? kernel = Environment.GetEnvironmentVariable("VIRTPS_TEST_KERNEL"), initrd = Environment.GetEnvironmentVariable("VIRTPS_TEST_INITRD");
         if (script is null && File.Exists(kernel) && File.Exists(initrd))
@@ -27,7 +30,10 @@ internal sealed class DebianImages : IDisposable
             kernel = (await store.SaveAsync("debian-cloud-kernel", cancellation: TestContext.Current.CancellationToken)).Path!;
             initrd = Path.Combine(folder, "initrd");
             string busybox = (await store.SaveAsync("busybox", cancellation: TestContext.Current.CancellationToken)).Path!;
-            await BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = script }).WriteFileAsync(initrd, compress: false);
+            InitrdBuilder builder = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = script });
+            foreach ((string name, byte[] content) in programs ?? new Dictionary<string, byte[]>())
+                builder.AddFile("/bin/" + name, content, (UnixFileMode)0x1ED);
+            await builder.WriteFileAsync(initrd, compress: false);
             return new DebianImages(kernel, initrd, folder);
         }
         catch (VirtException e) when (e.ErrorId == "ImageUnavailable")

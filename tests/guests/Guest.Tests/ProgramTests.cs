@@ -1,0 +1,66 @@
+using VirtPS.Emulation.Thunks;
+using VirtPS.Sdk.Machine;
+
+namespace VirtPS.Guest.Tests;
+
+/// <summary>What programs do that a plain boot does not, under Debian's kernel: the same under Full, where the processor's own rules hold, and under Para.</summary>
+public class ProgramTests
+{
+    private static readonly TimeSpan Limit = TimeSpan.FromSeconds(120);
+
+    private static async Task<GuestRun> BootAsync(string strategy, int processors, string script, Dictionary<string, byte[]> programs)
+    {
+        using DebianImages images = await DebianImages.FindAsync(script, programs);
+        var boot = new BootConfiguration { Kernel = images.Kernel, Initrd = images.Initrd, CommandLine = $"console={(strategy == "Para" ? "hvc0" : "ttyS0")} panic=-1" };
+        var guest = new GuestRun(boot, 512 << 20, processors, strategy);
+        guest.Machine.PowerOn();
+        if (!guest.WaitFor("GUEST-READY", Limit))
+        {
+            string all = guest.ToString();
+            guest.Dispose();
+            Assert.Fail(all);
+        }
+
+        return guest;
+    }
+
+    [Theory]
+    [InlineData("Full")]
+    [InlineData("Para")]
+    public async Task Two_AVX2_programs_take_turns_and_each_keeps_its_registers(string strategy)
+    {
+        if (!HostFeatures.Current.Avx2)
+            Assert.Skip("This host has no AVX2.");
+        const string script = """
+            for f in xsave avx avx2 fma; do grep -q -w $f /proc/cpuinfo && echo "has $f"; done
+            dmesg | grep x86/fpu
+            avx2 & one=$!; avx2 & two=$!
+            wait $one; echo "first: $?"; wait $two; echo "second: $?"
+            """;
+        using GuestRun guest = await BootAsync(strategy, 1, script, new() { ["avx2"] = GuestProgram.Avx2() });
+        foreach (string expected in (ReadOnlySpan<string>)["has xsave", "has avx", "has avx2", "has fma", "xstate_offset[2]:  576", "first: 0", "second: 0"])
+            Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
+    }
+
+    [Theory]
+    [InlineData("Full")]
+    [InlineData("Para")]
+    public async Task A_32_bit_program_reaches_the_kernel_by_all_its_ways(string strategy)
+    {
+        using GuestRun guest = await BootAsync(strategy, 1, "compat; echo \"compat: $?\"", new() { ["compat"] = GuestProgram.Compat() });
+        foreach (string expected in (ReadOnlySpan<string>)["32-bit by int80", "32-bit by the kernel", "kernel's way is syscall", "compat: 0"])
+            Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
+    }
+
+    /// <summary>Under Xen the failed return is the failsafe callback.</summary>
+    [Theory]
+    [InlineData("Full")]
+    [InlineData("Para")]
+    public async Task A_return_to_a_segment_that_is_not_there_kills_the_program_alone(string strategy)
+    {
+        using GuestRun guest = await BootAsync(strategy, 1, "badreturn; echo \"badreturn: $?\"; badreturn; echo \"again: $?\"", new() { ["badreturn"] = GuestProgram.BadReturn() });
+        foreach (string expected in (ReadOnlySpan<string>)["badreturn: 139", "again: 139"])
+            Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
+        Assert.DoesNotContain("Call Trace", guest.Output, StringComparison.Ordinal);
+    }
+}
