@@ -20,8 +20,8 @@ public static unsafe partial class StrategyConformance
         Check(ConformanceArea.Privilege, "SYSCALL and SYSRET", SyscallAndBack),
         Check(ConformanceArea.Privilege, "the I/O permission bitmap lets a port through", IoBitmap),
         Check(ConformanceArea.Privilege, "SWAPGS", Swapgs),
-        Check(ConformanceArea.Privilege, "SMEP: ring 0 does not run a user page", Smep),
-        Check(ConformanceArea.Privilege, "SMAP: ring 0 reads a user page only with AC", Smap),
+        Check(ConformanceArea.Privilege, "SMEP: ring 0 does not run a user page", Smep) with { Feature = new(7, "SMEP") },
+        Check(ConformanceArea.Privilege, "SMAP: ring 0 reads a user page only with AC", Smap) with { Feature = new(20, "SMAP") },
     ];
 
     private static ConformanceCheck Ring3Fault(string name, int vector, uint error, Action<GuestCode> code) => Check(ConformanceArea.Privilege, "ring 3: " + name, m =>
