@@ -32,7 +32,7 @@ public readonly record struct GuestTrap(byte Vector, EventKind Kind, bool HasErr
 
 /// <summary>
 /// The VMM's side of one vCPU whose guest kernel runs in ring 3 (Xen PV): it gets what would enter ring 0. Called on the vCPU's thread, in guest context: it must not block
-/// outside <see cref="IDeprivilegedVcpu.BeginWait"/>, and throws nothing. The state is up to date, status flags included; it changes the state and says what it has changed.
+/// outside <see cref="IDeprivilegedVcpu.BeginWait"/>. An exception is a defect of its own and ends the machine. The state is up to date, status flags included; it changes the state and says what it has changed.
 /// </summary>
 public unsafe interface IGuestSupervisor
 {
