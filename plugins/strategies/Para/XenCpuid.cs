@@ -18,12 +18,12 @@ internal static class XenCpuid
             // MONITOR, VMX, PCID, x2APIC, TSC deadline; OSXSAVE is each processor's own answer.
             Ecx = (one.Ecx & ~Bits(3, 5, 17, 21, 24, 27)) | Bits(31),
         };
-        // FSGSBASE, TSC_ADJUST, SMEP, INVPCID, SMAP, PKU, UMIP, LA57, RDPID.
+        // TSC_ADJUST, SMEP, INVPCID, SMAP, PKU, UMIP, LA57.
         CpuidResult seven = t.GetValueOrDefault((7u, 0u));
-        t[(7, 0)] = seven with { Ebx = seven.Ebx & ~Bits(0, 1, 7, 10, 20), Ecx = seven.Ecx & ~Bits(2, 3, 4, 16, 22) };
+        t[(7, 0)] = seven with { Ebx = seven.Ebx & ~Bits(1, 7, 10, 20), Ecx = seven.Ecx & ~Bits(2, 3, 4, 16) };
         CpuidResult extended = t[(0x80000001, 0)];
-        // VME, PSE, MCE, APIC, MTRR, PGE, MCA, PSE36, 1 GiB pages, RDTSCP; topology extensions.
-        t[(0x80000001, 0)] = extended with { Edx = extended.Edx & ~Bits(1, 3, 7, 9, 12, 13, 14, 17, 26, 27), Ecx = extended.Ecx & ~Bits(22) };
+        // VME, PSE, MCE, APIC, MTRR, PGE, MCA, PSE36, 1 GiB pages; topology extensions.
+        t[(0x80000001, 0)] = extended with { Edx = extended.Edx & ~Bits(1, 3, 7, 9, 12, 13, 14, 17, 26), Ecx = extended.Ecx & ~Bits(22) };
         foreach ((uint Leaf, uint SubLeaf) key in t.Keys.Where(k => k.Item1 is 0xA or 0xB or 0x8000001D or 0x8000001E || k.Item1 >> 16 == 0x4000).ToArray())
             t.Remove(key);
         t[(Base, 0)] = new(Base + 5, 0x566E6558, 0x65584D4D, 0x4D4D566E);

@@ -82,6 +82,46 @@ internal static class GuestProgram
         a.syscall();
     });
 
+    /// <summary>Keeps an FS and a GS base of its own, set without the kernel, over a hundred thousand system calls; asks RDPID and RDTSCP on which processor it is (the first, there being no other). Exit code 0 if all was right.</summary>
+    public static byte[] Bases() => Link(64, a =>
+    {
+        const int getPid = 39, yield = 24, exit = 60;
+        Label loop = a.CreateLabel(), bad = a.CreateLabel();
+        a.mov(eax, getPid);
+        a.syscall();
+        a.mov(r12, rax);
+        a.shl(r12, 24);
+        a.wrfsbase(r12);
+        a.lea(r13, __[r12 + 0x1000]);
+        a.wrgsbase(r13);
+        a.mov(ebx, 100_000);
+        a.Label(ref loop);
+        a.mov(eax, yield);
+        a.syscall();
+        a.rdfsbase(rax);
+        a.cmp(rax, r12);
+        a.jne(bad);
+        a.rdgsbase(rax);
+        a.cmp(rax, r13);
+        a.jne(bad);
+        a.rdpid(rax);
+        a.test(eax, eax);
+        a.jne(bad);
+        a.mov(ecx, -1);
+        a.rdtscp();
+        a.test(ecx, ecx);
+        a.jne(bad);
+        a.dec(ebx);
+        a.jne(loop);
+        a.xor(edi, edi);
+        a.mov(eax, exit);
+        a.syscall();
+        a.Label(ref bad);
+        a.mov(edi, 1);
+        a.mov(eax, exit);
+        a.syscall();
+    });
+
     /// <summary>A 32-bit program: speaks by INT 80h, and by the kernel's own entry (AT_SYSINFO); says which instruction that is made of.</summary>
     public static byte[] Compat() => Link(32, a =>
     {

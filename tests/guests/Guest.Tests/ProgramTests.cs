@@ -45,6 +45,21 @@ public class ProgramTests
     [Theory]
     [InlineData("Full")]
     [InlineData("Para")]
+    public async Task Programs_set_their_segment_bases_themselves_and_know_their_processor(string strategy)
+    {
+        const string script = """
+            for f in fsgsbase rdtscp rdpid; do grep -q -w $f /proc/cpuinfo && echo "has $f"; done
+            bases & one=$!; bases & two=$!
+            wait $one; echo "first: $?"; wait $two; echo "second: $?"
+            """;
+        using GuestRun guest = await BootAsync(strategy, 1, script, new() { ["bases"] = GuestProgram.Bases() });
+        foreach (string expected in (ReadOnlySpan<string>)["has fsgsbase", "has rdtscp", "has rdpid", "first: 0", "second: 0"])
+            Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
+    }
+
+    [Theory]
+    [InlineData("Full")]
+    [InlineData("Para")]
     public async Task A_32_bit_program_reaches_the_kernel_by_all_its_ways(string strategy)
     {
         using GuestRun guest = await BootAsync(strategy, 1, "compat; echo \"compat: $?\"", new() { ["compat"] = GuestProgram.Compat() });

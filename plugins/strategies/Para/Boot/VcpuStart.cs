@@ -36,6 +36,7 @@ internal static unsafe class VcpuStart
         s->Gdtr = new DescriptorTable(XenArea.GlobalTable(vcpu), 0xFFFF);
         s->Idtr = new DescriptorTable(0, 0);
         s->TscOffset = 0;
+        s->TscAux = 0;
         s->MpState = MpState.Runnable;
     }
 }

@@ -14,10 +14,13 @@ internal sealed unsafe partial class XenVcpu
     /// <summary>HWCR.TscFreqSel; EFER.AutoIBRS (AMD APM Vol. 2 §3.1.7).</summary>
     private const ulong TscAtP0Frequency = 1ul << 24, AutoIbrs = 1ul << 21;
 
-    private const ulong Cr4GuestBits = Cr4.TSD | Cr4.DE | Cr4.OSXSAVE;
+    private const ulong Cr4GuestBits = Cr4.TSD | Cr4.DE | Cr4.FSGSBASE | Cr4.OSXSAVE;
 
     /// <summary>CPUID.1:ECX.</summary>
     private const uint Xsave = 1u << 26, Osxsave = 1u << 27;
+
+    /// <summary>CPUID.7:EBX.</summary>
+    private const uint FsGsBase = 1u << 0;
 
     private bool EmulatePrefixed(VcpuState* s)
     {
@@ -182,7 +185,7 @@ internal sealed unsafe partial class XenVcpu
             case 3:
                 return SetKernelRoot(s, (value & PageBits.AddressMask) >> 12) == 0;
             case 4:
-                ulong settable = Cr4.TSD | Cr4.DE | ((Cpu.Cpuid(1, 0).Ecx & Xsave) != 0 ? Cr4.OSXSAVE : 0);
+                ulong settable = Cr4.TSD | Cr4.DE | ((Cpu.Cpuid(1, 0).Ecx & Xsave) != 0 ? Cr4.OSXSAVE : 0) | ((Cpu.Cpuid(7, 0).Ebx & FsGsBase) != 0 ? Cr4.FSGSBASE : 0);
                 s->Cr4 = (s->Cr4 & ~settable) | (value & settable);
                 return true;
             default:
@@ -212,6 +215,7 @@ internal sealed unsafe partial class XenVcpu
             Msr.ApicBase => (true, ApicBaseValue),
             Msr.Efer => (true, s->Efer),
             Msr.BiosSignId => (true, 0ul),
+            Msr.TscAux => (true, s->TscAux),
             Msr.HwCr => (true, TscAtP0Frequency),
             _ => (false, 0ul),
         };
@@ -239,6 +243,9 @@ internal sealed unsafe partial class XenVcpu
                 s->Efer = value;
                 return true;
             case Msr.BiosSignId:
+                return true;
+            case Msr.TscAux when value >> 32 == 0:
+                s->TscAux = (uint)value;
                 return true;
             default:
                 return false;
