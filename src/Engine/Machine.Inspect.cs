@@ -45,15 +45,12 @@ public sealed unsafe partial class Machine
 
     /// <summary>
     /// Executes so many instructions of one vCPU one at a time, while the others stand still, and gives every ring transition among them: exactly, also where a strategy does not report
-    /// transitions. A halted vCPU waits for its interrupt. <see cref="VirtException"/> <c>SteppingUnavailable</c> where the partition's own interrupt controllers are used. Ends early after <paramref name="limit"/>, or when the guest ends.
+    /// transitions. A halted vCPU waits for its interrupt. Ends early after <paramref name="limit"/>, or when the guest ends.
     /// </summary>
     public RingSteps StepRings(int vcpu, int count, bool includeSameRing, TimeSpan limit) => _control.Invoke(() =>
     {
         Require(VmState.Running);
         VcpuRunner runner = Runner(vcpu);
-        // What such controllers deliver in the middle of a step upsets the guest (docs/KVM.md).
-        if (_partition.InterruptController is not null)
-            throw new VirtException("SteppingUnavailable", $"VM '{Configuration.Name}' has the interrupt controllers of its partition; with them it cannot be stepped.", "Use the strategy option irqchip=software.", Configuration.Name);
         int capacity = (int)System.Numerics.BitOperations.RoundUpToPowerOf2((uint)count + 1);
         using RingTraceSession trace = StartTrace(new RingTraceOptions(capacity, includeSameRing, [vcpu]));
         StopVcpus();

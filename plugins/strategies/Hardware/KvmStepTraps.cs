@@ -7,21 +7,22 @@ namespace VirtPS.Strategy.Hardware;
 /// <summary>
 /// Stops a single-stepped processor at the first instruction of whatever interrupts its code: entering a handler clears RFLAGS.TF (SDM Vol. 3A §6.12.1.3), so that KVM's single-step alone
 /// would run through it. While one instruction is executed, the first two bytes of every handler that the IDT and the SYSCALL and SYSENTER registers lead to are an OUT to
-/// <see cref="Port"/>, which leaves the guest; <see cref="Disarm"/> puts back what was there. No other vCPU may run meanwhile.
+/// <see cref="Port"/>, which leaves the guest; <see cref="Disarm"/> puts back what was there. No other vCPU may run meanwhile. Where the instruction itself begins at the second of these
+/// bytes (the one behind a handler's first, of one byte), the trap is one byte long.
 /// </summary>
 internal sealed unsafe class KvmStepTraps(KvmPartition partition)
 {
     /// <summary>A port that no PC device has, and no KVM either.</summary>
     public const byte Port = 0xEE;
 
-    private const byte OutImmediate = 0xE6;
+    private const byte OutImmediate = 0xE6, OutDx = 0xEE;
 
     private readonly Dictionary<ulong, Entry> _entries = [];
     private (DescriptorTable Idtr, DescriptorTable Gdtr, ulong Lstar, ulong Cstar, ulong Sysenter, ulong Cr3, CpuMode Mode) _source;
     private readonly List<Entry> _armed = [];
     private byte[] _table = [];
 
-    /// <summary>A handler's first instruction.</summary>
+    /// <summary>The first instruction of a handler, or another one to stop at.</summary>
     public sealed record Entry(ulong Linear, ulong Rip, nint First, nint Second)
     {
         /// <summary>The vectors whose gates lead here; empty for system calls.</summary>
@@ -33,15 +34,25 @@ internal sealed unsafe class KvmStepTraps(KvmPartition partition)
         public byte FirstSaved { get; set; }
 
         public byte SecondSaved { get; set; }
+
+        public byte FirstTrap { get; set; }
+
+        /// <summary>The guest's own where the trap is the first byte alone.</summary>
+        public byte SecondTrap { get; set; }
+
+        /// <summary>Of the OUT.</summary>
+        public int TrapLength { get; set; }
+
+        public ushort TrapPort { get; set; }
     }
 
     public bool IsArmed { get; private set; }
 
     /// <summary>
-    /// Looks the handlers up anew when what leads to them has changed, and puts the traps in, but for one at <paramref name="except"/>, where the step begins. Exceptions and system calls
+    /// Looks the handlers up anew when what leads to them has changed, and puts the traps in, but for one at <paramref name="begin"/>, where the step begins. Exceptions and system calls
     /// can always come; of the other vectors <paramref name="vector"/>, if any, or with <paramref name="anyVector"/> all.
     /// </summary>
-    public void Arm(VcpuState* s, ulong except, int vector, bool anyVector)
+    public void Arm(VcpuState* s, ulong begin, int vector, bool anyVector)
     {
         var source = (s->Idtr, s->Gdtr, s->Lstar, s->Cstar, s->SysenterEip, s->Cr3, s->Mode);
         byte[] table = ReadTable(s);
@@ -54,27 +65,63 @@ internal sealed unsafe class KvmStepTraps(KvmPartition partition)
 
         foreach (Entry e in _entries.Values)
         {
-            if (e.Linear == except || !(anyVector || e.Vectors.Count == 0 || e.Vectors[0] < 32 || e.Vectors.Contains(vector)))
-                continue;
-            (e.FirstSaved, e.SecondSaved) = (*(byte*)e.First, *(byte*)e.Second);
-            (*(byte*)e.First, *(byte*)e.Second) = (OutImmediate, Port);
-            _armed.Add(e);
+            if (e.Linear != begin && (anyVector || e.Vectors.Count == 0 || e.Vectors[0] < 32 || e.Vectors.Contains(vector)))
+                Put(e, begin, (ushort)s->Gpr[(int)Gpr.Rdx]);
         }
 
         IsArmed = true;
     }
 
+    /// <summary>One more, at <paramref name="linear"/>, which is no handler; for this step only.</summary>
+    public void ArmAlso(VcpuState* s, ulong linear, ulong rip)
+    {
+        byte* first = Locate(s, linear), second = Locate(s, linear + 1);
+        if (first is not null && second is not null)
+            Put(new Entry(linear, rip, (nint)first, (nint)second), linear, 0);
+    }
+
+    /// <summary>
+    /// Where the step begins at the second byte only the first is changed: then the OUT's port is the one in the guest's DX, or the one that the second byte names. Where KVM itself answers at
+    /// both there is no trap, and what enters this handler right behind its own first instruction is run through.
+    /// </summary>
+    private void Put(Entry e, ulong begin, ushort dx)
+    {
+        byte* first = (byte*)e.First, second = (byte*)e.Second;
+        (e.FirstSaved, e.SecondSaved) = (*first, *second);
+        (e.FirstTrap, e.SecondTrap, e.TrapLength, e.TrapPort) =
+            e.Linear + 1 != begin ? (OutImmediate, Port, 2, Port)
+            : AnswersItself(dx) ? (OutImmediate, *second, 2, *second)
+            : (OutDx, *second, 1, dx);
+        if (AnswersItself(e.TrapPort))
+            return;
+        (*first, *second) = (e.FirstTrap, e.SecondTrap);
+        _armed.Add(e);
+    }
+
+    /// <summary>KVM's PIC, PIT, its gate and the ELCR.</summary>
+    private bool AnswersItself(ushort port) =>
+        partition.InterruptController is not null && port is 0x20 or 0x21 or 0xA0 or 0xA1 or (>= 0x40 and <= 0x43) or 0x61 or 0x4D0 or 0x4D1;
+
+    /// <summary>What the guest has written there meanwhile stays.</summary>
     public void Disarm()
     {
         // In reverse: two handlers may be so near that their traps overlap.
         for (int i = _armed.Count - 1; i >= 0; i--)
-            (*(byte*)_armed[i].First, *(byte*)_armed[i].Second) = (_armed[i].FirstSaved, _armed[i].SecondSaved);
+        {
+            Entry e = _armed[i];
+            if (*(byte*)e.First == e.FirstTrap)
+                *(byte*)e.First = e.FirstSaved;
+            if (*(byte*)e.Second == e.SecondTrap)
+                *(byte*)e.Second = e.SecondSaved;
+        }
+
         _armed.Clear();
         IsArmed = false;
     }
 
-    /// <summary>The entry whose OUT was executed, given CS base + RIP then: KVM has gone past it or not.</summary>
-    public Entry? At(ulong linear) => _armed.FirstOrDefault(e => e.Linear == linear) ?? _armed.FirstOrDefault(e => e.Linear == linear - 2);
+    /// <summary>The entry whose OUT to <paramref name="port"/> was executed, given CS base + RIP then: KVM has gone past it or not.</summary>
+    public Entry? At(ulong linear, ushort port) =>
+        _armed.FirstOrDefault(e => e.Linear == linear && e.TrapPort == port) ?? _armed.FirstOrDefault(e => e.Linear + (ulong)e.TrapLength == linear && e.TrapPort == port);
 
     /// <summary>The IDT as it is now, as far as it is mapped: a guest may change a gate at any time.</summary>
     private byte[] ReadTable(VcpuState* s)

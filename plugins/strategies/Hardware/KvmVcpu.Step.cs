@@ -24,6 +24,9 @@ internal sealed unsafe partial class KvmVcpu
         Step step = Begin();
         int vector = step.Pending.IsPending ? step.Pending.Vector : step.Injected >= 0 ? step.Injected : step.Opcode == Opcode.Interrupt ? step.Vector : -1;
         _traps.Arm(_state, step.LinearRip, vector, anyVector: LocalApic is not null);
+        // KVM answers some writes to its local APIC on its fast path, which forgets the step before Linux 6.11: the next instruction is stopped at too.
+        if (step.Opcode == Opcode.WriteMsr && LocalApic is not null)
+            _traps.ArmAlso(_state, step.LinearRip + WriteMsrLength, step.Rip + WriteMsrLength);
         VcpuExit exit;
         try
         {
@@ -35,8 +38,13 @@ internal sealed unsafe partial class KvmVcpu
             _traps.Disarm();
         }
 
+        // What KVM has told of the failure is all there is.
+        if (exit == VcpuExit.Failed)
+            return exit;
         if (exit is VcpuExit.SingleStep or VcpuExit.Halt)
             End(step);
+        else
+            Undo(step);
         SetDebug(0);
         // KVM's instruction emulator forgets that it has halted when it is stepped (and says so one instruction late, which Dispatch overhears).
         if (exit == VcpuExit.SingleStep && step.Opcode == Opcode.Halt && _trapped is null && LocalApic is null && _state->Rip != step.Rip)
@@ -60,8 +68,11 @@ internal sealed unsafe partial class KvmVcpu
         FarCall,
         Interrupt,
         PushFlags,
+        WriteMsr,
         Halt,
     }
+
+    private const uint WriteMsrLength = 2;
 
     /// <summary>CS base + RIP at the step's begin.</summary>
     private ulong _stepRip;
@@ -103,6 +114,16 @@ internal sealed unsafe partial class KvmVcpu
         return step;
     }
 
+    /// <summary>The step did not come to its end: what <see cref="Begin"/> did to a SYSRET's R11 is taken back.</summary>
+    private void Undo(in Step step)
+    {
+        if (step.Opcode != Opcode.Sysret)
+            return;
+        SynchronizeState();
+        _state->Gpr[(int)Gpr.R11] = step.R11;
+        CommitState();
+    }
+
     /// <summary>Takes the debugger's trap flag out of what the guest has stored of its flags, and records the transition.</summary>
     private void End(in Step step)
     {
@@ -119,7 +140,7 @@ internal sealed unsafe partial class KvmVcpu
         }
 
         ulong* r11 = &s->Gpr[(int)Gpr.R11];
-        if (step.Opcode == Opcode.Syscall && !own && (*r11 & Rflags.TF) != 0)
+        if (step.Opcode == Opcode.Syscall && _trapped is not { Vectors.Count: > 0 } && !own && (*r11 & Rflags.TF) != 0)
         {
             *r11 &= ~Rflags.TF;
             CommitState();
@@ -224,7 +245,7 @@ internal sealed unsafe partial class KvmVcpu
         byte first = at < length ? code[at] : (byte)0x90, second = at + 1 < length ? code[at + 1] : (byte)0;
         return first switch
         {
-            0x0F => (second switch { 0x05 => Opcode.Syscall, 0x07 => Opcode.Sysret, 0x34 => Opcode.Sysenter, 0x35 => Opcode.Sysexit, _ => Opcode.Other }, 0, word),
+            0x0F => (second switch { 0x05 => Opcode.Syscall, 0x07 => Opcode.Sysret, 0x30 => Opcode.WriteMsr, 0x34 => Opcode.Sysenter, 0x35 => Opcode.Sysexit, _ => Opcode.Other }, 0, word),
             0x9C => (Opcode.PushFlags, 0, word),
             0xF4 => (Opcode.Halt, 0, word),
             0xCF => (Opcode.Iret, 0, word),
@@ -242,11 +263,11 @@ internal sealed unsafe partial class KvmVcpu
     /// <summary>True when the OUT that KVM asks to carry out is one of ours: the step ends there.</summary>
     private bool IsTrap()
     {
-        if (!_traps.IsArmed || _run->IoPort != KvmStepTraps.Port || _run->IoDirection != Kvm.IoOut)
+        if (!_traps.IsArmed || _run->IoDirection != Kvm.IoOut)
             return false;
         SynchronizeState();
         ulong linear = _state->IsLongMode && _state->CS.IsLong ? _state->Rip : (uint)(_state->CS.Base + _state->Rip);
-        _trapped = _traps.At(linear);
+        _trapped = _traps.At(linear, _run->IoPort);
         // KVM finishes the OUT with the next entry, which CompletePending makes.
         _ioPending = _trapped is not null;
         return _ioPending;

@@ -167,11 +167,18 @@ public static unsafe partial class PrivilegedCases
             yield return new($"in ring 3: {name}", code) { User = true };
     }
 
+    private const ulong Status = VirtPS.X86.Rflags.Status;
+
     private static IEnumerable<LockstepCase> Faults()
     {
         yield return new("#UD", c => c.ud2());
         yield return new("#DE", c => { c.mov(eax, 1); c.mov(edx, 0); c.mov(ecx, 0); c.div(ecx); }, null, 0);
         yield return new("#DE: quotient too large", c => { c.mov(eax, 0); c.mov(edx, 5); c.mov(ecx, 5); c.div(ecx); });
+        yield return new("#DE in the #DE handler's second instruction, behind one of one byte", c => { c.mov(eax, 1); c.mov(edx, 0); c.mov(esi, Free); c.div(__dword_ptr[rsi]); }, m =>
+        {
+            m.Write(Free, [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0]);
+            Handler(m, Vector.DE, c => { c.lodsd(); c.div(__dword_ptr[rsi]); c.hlt(); });
+        }, Status);
         yield return new("#BP", c => c.int3());
         yield return new("INT n from ring 0", c => c.@int(0x42));
         yield return new("#NM with TS", c => { c.mov(rax, cr0); c.or(rax, 8); c.mov(cr0, rax); c.fninit(); c.hlt(); });
