@@ -141,16 +141,17 @@ internal sealed unsafe partial class KvmVcpu : IVcpu
             }
 
             _run->RequestInterruptWindow = wantsWindow ? (byte)1 : (byte)0;
-            _run->Cr8 = _host.ReadCr8();
+            if (LocalApic is null)
+                _run->Cr8 = _host.ReadCr8();
             int result = EnterGuest();
+            int error = Marshal.GetLastPInvokeError();
             _stateIsFresh = false;
             _ioPending = false;
             _windowIsKnown = true;
-            if (_run->Cr8 != _host.ReadCr8())
+            if (LocalApic is null && _run->Cr8 != _host.ReadCr8())
                 _host.WriteCr8(_run->Cr8);
             if (result < 0)
             {
-                int error = Marshal.GetLastPInvokeError();
                 _exits[error == LinuxCalls.EINTR ? SignalIndex : OtherIndex]++;
                 if (error is LinuxCalls.EINTR or LinuxCalls.EAGAIN)
                 {

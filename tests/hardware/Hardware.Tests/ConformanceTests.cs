@@ -6,7 +6,7 @@ namespace VirtPS.Hardware.Tests;
 
 /// <summary>
 /// The strategy conformance suite under KVM, check by check. What a paravirtual KVM's processor cannot do, and what this first backend leaves to KVM,
-/// is skipped by name with the reason: everything else must hold. The suite's host has the interrupt controllers, and its guests are not told of KVM.
+/// is skipped by name with the reason: everything else must hold. With the interrupt controllers of the suite's host and with KVM's; its guests are not told of KVM.
 /// </summary>
 [Collection("/dev/kvm")]
 public sealed class ConformanceTests
@@ -32,16 +32,45 @@ public sealed class ConformanceTests
         ("Processor: a hypercall reaches the machine", "KVM answers hypercalls itself; it hands on Xen's alone, where it was built for that (CONFIG_KVM_XEN), which Debian's is not"),
     ];
 
+    /// <summary>On top of that with KVM's controllers.</summary>
+    private static readonly (string Name, string Reason)[] s_notOnParavirtualKvmWithItsControllers = [("Interrupts: a message with IF clear", Events), ("Interrupts: CR8 holds a message off", Events)];
+
     public static TheoryData<string> Names => [.. StrategyConformance.Checks.Select(c => c.ToString())];
+
+    public static TheoryData<string> NamesWithKvmsControllers => [.. StrategyConformance.ChecksWithPartitionControllers.Select(c => c.ToString())];
 
     [Theory]
     [MemberData(nameof(Names))]
     public void Hardware_conforms(string name)
     {
-        using (KvmDevice? kvm = KvmDevice.TryOpen("/dev/kvm", out HostSupport support))
-            Assert.SkipWhen(kvm is null, support.Reason);
-        foreach ((string start, string reason) in KvmDevice.IsParavirtual ? [.. NotYet, .. s_notOnParavirtualKvm] : NotYet)
-            Assert.SkipWhen(name.StartsWith(start, StringComparison.Ordinal), reason);
-        StrategyConformance.Checks.Single(c => c.ToString() == name).Run(new StrategyWithOptions(new HardwareStrategy(), new Dictionary<string, string> { ["irqchip"] = "software", ["enlightenment"] = "None" }));
+        using KvmDevice kvm = RequireKvm(name, KvmDevice.IsParavirtual ? [.. NotYet, .. s_notOnParavirtualKvm] : NotYet);
+        StrategyConformance.Checks.Single(c => c.ToString() == name).Run(WithOptions("software"));
     }
+
+    /// <summary>KVM's interrupt controllers.</summary>
+    [Theory]
+    [MemberData(nameof(NamesWithKvmsControllers))]
+    public void Hardware_conforms_with_kvms_controllers(string name)
+    {
+        using KvmDevice kvm = RequireKvm(name, KvmDevice.IsParavirtual ? [.. NotYet, .. s_notOnParavirtualKvm, .. s_notOnParavirtualKvmWithItsControllers] : NotYet);
+        Assert.SkipUnless(KvmInterruptController.IsOffered(kvm), "This KVM has no interrupt controllers of its own.");
+        StrategyConformance.ChecksWithPartitionControllers.Single(c => c.ToString() == name).Run(WithOptions("kernel"), partitionControllers: true);
+    }
+
+    private static KvmDevice RequireKvm(string name, (string Name, string Reason)[] leftOut)
+    {
+        KvmDevice? kvm = KvmDevice.TryOpen("/dev/kvm", out HostSupport support);
+        Assert.SkipWhen(kvm is null, support.Reason);
+        foreach ((string start, string reason) in leftOut)
+        {
+            if (!name.StartsWith(start, StringComparison.Ordinal))
+                continue;
+            kvm!.Dispose();
+            Assert.Skip(reason);
+        }
+
+        return kvm!;
+    }
+
+    private static StrategyWithOptions WithOptions(string irqchip) => new(new HardwareStrategy(), new Dictionary<string, string> { ["irqchip"] = irqchip, ["enlightenment"] = "None" });
 }

@@ -11,14 +11,14 @@ public static unsafe partial class StrategyConformance
 
     private static IEnumerable<ConformanceCheck> InterruptChecks() =>
     [
-        Check(ConformanceArea.Interrupts, "window opens behind the instruction that follows STI", WindowAfterSti),
-        Check(ConformanceArea.Interrupts, "no window while IF is clear", NoWindowWithoutIf),
-        Check(ConformanceArea.Interrupts, "MOV SS holds the window off for one instruction", MovSsShadow),
-        Check(ConformanceArea.Interrupts, "an injected interrupt runs its handler with IF clear and returns", InjectAndReturn),
-        Check(ConformanceArea.Interrupts, "HLT retires, an interrupt wakes", HaltAndWake),
+        Check(ConformanceArea.Interrupts, "window opens behind the instruction that follows STI", WindowAfterSti, ConformanceControllers.Machine),
+        Check(ConformanceArea.Interrupts, "no window while IF is clear", NoWindowWithoutIf, ConformanceControllers.Machine),
+        Check(ConformanceArea.Interrupts, "MOV SS holds the window off for one instruction", MovSsShadow, ConformanceControllers.Machine),
+        Check(ConformanceArea.Interrupts, "an injected interrupt runs its handler with IF clear and returns", InjectAndReturn, ConformanceControllers.Machine),
+        Check(ConformanceArea.Interrupts, "HLT retires, an interrupt wakes", HaltAndWake, ConformanceControllers.Machine),
         Check(ConformanceArea.Interrupts, "NMI is taken with IF clear and blocks the next until IRET", NmiBlocking),
         Check(ConformanceArea.Interrupts, "a pending event in the state is delivered first", PendingEventDelivered),
-        Check(ConformanceArea.Interrupts, "CR8 goes to the machine", TaskPriority),
+        Check(ConformanceArea.Interrupts, "CR8 goes to the machine", TaskPriority, ConformanceControllers.Machine),
         Check(ConformanceArea.SingleStep, "one instruction at a time", StepByStep),
         Check(ConformanceArea.SingleStep, "RFLAGS.TF traps behind each instruction", TrapFlag),
         Check(ConformanceArea.SingleStep, "execution breakpoint", ExecutionBreakpoint),

@@ -17,6 +17,19 @@ public enum ConformanceArea
 /// <summary>A feature of CPUID.(EAX=7,ECX=0):EBX that a check needs.</summary>
 public sealed record ConformanceFeature(int Bit, string Name);
 
+/// <summary>With whose interrupt controllers a check makes sense.</summary>
+[Flags]
+public enum ConformanceControllers
+{
+    /// <summary>The machine's: the backend opens interrupt windows and takes vectors.</summary>
+    Machine = 1,
+
+    /// <summary>Those of the partition (<see cref="Cpu.IPartition.InterruptController"/>).</summary>
+    Partition = 2,
+
+    Either = Machine | Partition,
+}
+
 /// <summary>One named check. <see cref="Run"/> throws <see cref="ConformanceException"/> with the difference when it fails.</summary>
 public sealed record ConformanceCheck(ConformanceArea Area, string Name, Action<ConformanceMachine> Body)
 {
@@ -27,10 +40,14 @@ public sealed record ConformanceCheck(ConformanceArea Area, string Name, Action<
     public string? DoesNotApplyTo(IStrategy strategy) =>
         Feature is { } f && (strategy.CreateCpuidPolicy(1, new Dictionary<string, string>()).Query(7, 0).Ebx >> f.Bit & 1) == 0 ? $"{strategy.Info.Name} does not offer {f.Name}." : null;
 
+    public ConformanceControllers Controllers { get; init; } = ConformanceControllers.Either;
+
     /// <summary>A fresh machine for <paramref name="strategy"/>, the body, then a look at what the backend reported.</summary>
-    public void Run(IStrategy strategy)
+    /// <param name="strategy">What is tested.</param>
+    /// <param name="partitionControllers">Take the partition's own interrupt controllers, which the backend must have.</param>
+    public void Run(IStrategy strategy, bool partitionControllers = false)
     {
-        using var machine = new ConformanceMachine(strategy);
+        using var machine = new ConformanceMachine(strategy, partitionControllers);
         Body(machine);
         if (machine.Host.Failure is { } failure)
             throw new ConformanceException($"The backend reported a failure: {failure}");
@@ -42,13 +59,20 @@ public sealed record ConformanceCheck(ConformanceArea Area, string Name, Action<
 /// <summary>What every strategy must do. A test project makes one test of each: <c>foreach (var c in StrategyConformance.Checks) c.Run(strategy)</c>.</summary>
 public static partial class StrategyConformance
 {
-    public static IReadOnlyList<ConformanceCheck> Checks { get; } =
+    private static readonly ConformanceCheck[] s_all =
     [
         .. RegisterChecks(), .. ExceptionChecks(), .. PagingChecks(), .. PrivilegeChecks(), .. InterruptChecks(), .. InputOutputChecks(), .. ExecutionChecks(),
-        .. MemoryChecks(), .. ProcessorChecks(), .. RingChecks(), .. DeprivilegedChecks(),
+        .. MemoryChecks(), .. ProcessorChecks(), .. RingChecks(), .. DeprivilegedChecks(), .. PartitionControllerChecks(),
     ];
 
-    private static ConformanceCheck Check(ConformanceArea area, string name, Action<ConformanceMachine> body) => new(area, name, body);
+    /// <summary>With the machine's interrupt controllers.</summary>
+    public static IReadOnlyList<ConformanceCheck> Checks { get; } = [.. s_all.Where(c => c.Controllers.HasFlag(ConformanceControllers.Machine))];
+
+    /// <summary>With the partition's own interrupt controllers, for backends that have some.</summary>
+    public static IReadOnlyList<ConformanceCheck> ChecksWithPartitionControllers { get; } = [.. s_all.Where(c => c.Controllers.HasFlag(ConformanceControllers.Partition))];
+
+    private static ConformanceCheck Check(ConformanceArea area, string name, Action<ConformanceMachine> body, ConformanceControllers controllers = ConformanceControllers.Either) =>
+        new(area, name, body) { Controllers = controllers };
 
     internal static void Equal<T>(T expected, T actual, string what)
     {

@@ -22,9 +22,15 @@ public sealed unsafe class ConformanceMachine : IDisposable
     public const uint MmioAddress = 0xD000_0000;
     public const ushort Code64 = 0x08, Data = 0x10, UserData = 0x1B, UserCode64 = 0x23, Code32 = 0x28, TssSelector = 0x30, NotPresent = 0x40;
     private static readonly TimeSpan s_limit = TimeSpan.FromSeconds(10);
-    private readonly ICpuBackend _backend;
 
-    public ConformanceMachine(IStrategy strategy)
+    // With the partition's controllers a halted processor sleeps inside Run: so often it is asked.
+    private static readonly TimeSpan s_glance = TimeSpan.FromMilliseconds(2);
+    private readonly ICpuBackend _backend;
+    private bool _kickAsked;
+
+    /// <param name="strategy">What is tested.</param>
+    /// <param name="partitionControllers">Take the partition's own interrupt controllers, which the backend must have.</param>
+    public ConformanceMachine(IStrategy strategy, bool partitionControllers = false)
     {
         Strategy = strategy;
         var options = new Dictionary<string, string>();
@@ -35,13 +41,15 @@ public sealed unsafe class ConformanceMachine : IDisposable
             VcpuCount = vcpus,
             Cpuid = strategy.CreateCpuidPolicy(vcpus, options),
             TscFrequency = 1_000_000_000,
-            UsePartitionInterruptController = false,
+            UsePartitionInterruptController = partitionControllers,
             Log = NullLog.Instance,
         });
         Memory = new GuestMemory();
         Memory.Add(new MemorySlot("ram", 0, new HeapMemoryRegion(RamSize)));
         Memory.Attach(Partition);
         Vcpu = Partition.CreateVcpu(0, Host);
+        StrategyConformance.True(!partitionControllers || Partition.InterruptController is not null, "the partition has no interrupt controllers of its own");
+        Partition.InterruptController?.Reset();
     }
 
     public IStrategy Strategy { get; }
@@ -113,23 +121,59 @@ public sealed unsafe class ConformanceMachine : IDisposable
         Vcpu.CommitState();
     }
 
+    /// <summary>Asks vCPU 0 to leave guest code, from any thread: <see cref="Run()"/> returns Kicked.</summary>
+    public void RequestExit()
+    {
+        Volatile.Write(ref _kickAsked, true);
+        Kick(Vcpu);
+    }
+
     /// <summary>Runs vCPU 0 until it returns with anything but a kick that nobody asked for; fails after 10 s.</summary>
     public VcpuExit Run() => Run(Vcpu);
 
-    public static VcpuExit Run(IVcpu vcpu)
+    /// <summary>The same for any vCPU. One that sleeps halted inside Run, as those of a partition with its own controllers do, is seen by a glance at its state: Halt.</summary>
+    public VcpuExit Run(IVcpu vcpu)
     {
         bool late = false;
         using var watchdog = new Timer(_ =>
         {
             Volatile.Write(ref late, true);
-            Interlocked.Or(ref vcpu.State->Requests, (uint)VcpuRequests.Exit);
-            vcpu.Kick();
+            Kick(vcpu);
         });
         watchdog.Change(s_limit, Timeout.InfiniteTimeSpan);
-        VcpuExit exit = vcpu.Run();
+        VcpuExit exit = Partition.InterruptController is null ? vcpu.Run() : RunWithGlances(vcpu, ref late);
         vcpu.SynchronizeState();
         StrategyConformance.True(!Volatile.Read(ref late), $"still running after {s_limit.TotalSeconds} s, RIP 0x{vcpu.State->Rip:X}");
         return exit;
+    }
+
+    private VcpuExit RunWithGlances(IVcpu vcpu, ref bool late)
+    {
+        VcpuExit exit;
+        bool asked;
+        var glances = new Timer(_ => Kick(vcpu), null, s_glance, s_glance);
+        do
+        {
+            exit = vcpu.Run();
+            vcpu.SynchronizeState();
+            asked = vcpu == Vcpu && Interlocked.Exchange(ref _kickAsked, false);
+        }
+        while (exit == VcpuExit.Kicked && !asked && !Volatile.Read(ref late) && vcpu.State->MpState == MpState.Runnable && (Volatile.Read(ref vcpu.State->Requests) & (uint)VcpuRequests.LocalApic) == 0);
+        using (var ended = new ManualResetEvent(false))
+        {
+            if (glances.Dispose(ended))
+                ended.WaitOne();
+        }
+
+        if (!Volatile.Read(ref _kickAsked))
+            Interlocked.And(ref vcpu.State->Requests, ~(uint)VcpuRequests.Exit);
+        return exit == VcpuExit.Kicked && !asked && vcpu.State->MpState == MpState.Halted ? VcpuExit.Halt : exit;
+    }
+
+    private static void Kick(IVcpu vcpu)
+    {
+        Interlocked.Or(ref vcpu.State->Requests, (uint)VcpuRequests.Exit);
+        vcpu.Kick();
     }
 
     /// <summary>Runs to HLT.</summary>
