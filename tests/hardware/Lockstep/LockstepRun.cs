@@ -14,6 +14,12 @@ public sealed unsafe class LockstepRun : IDisposable
     // A repeated string instruction takes one step per iteration under KVM.
     private const int MaxIterations = 4096;
 
+    // Far more than any step takes, also under emulation with all of its iterations.
+    private static readonly TimeSpan s_stepLimit = TimeSpan.FromSeconds(5);
+
+    private readonly Timer _watchdog;
+    private volatile bool _late;
+
     public LockstepRun(IStrategy ours, IStrategy theirs)
     {
         Ours = new ConformanceMachine(ours);
@@ -26,6 +32,18 @@ public sealed unsafe class LockstepRun : IDisposable
             Ours.Dispose();
             throw;
         }
+
+        _watchdog = new Timer(_ =>
+        {
+            _late = true;
+            Both(Kick);
+        });
+    }
+
+    private static void Kick(ConformanceMachine machine)
+    {
+        Interlocked.Or(ref machine.State->Requests, (uint)VcpuRequests.Exit);
+        machine.Vcpu.Kick();
     }
 
     public ConformanceMachine Ours { get; }
@@ -45,32 +63,67 @@ public sealed unsafe class LockstepRun : IDisposable
         action(Theirs);
     }
 
-    /// <summary>Steps both until they halt, at most <paramref name="limit"/> instructions, or until RIP is <paramref name="end"/>; null when they agreed all the way, else where they part.</summary>
+    /// <summary>
+    /// Steps both until they halt, at most <paramref name="limit"/> instructions, or until RIP is <paramref name="end"/>; null when they agreed all the way, else where they part, or which step took longer
+    /// than 5 s.
+    /// </summary>
     public string? Run(int limit, StateComparer comparer, ulong? end = null, Action<int>? beforeStep = null)
     {
-        for (int i = 0; i < limit && Ours.State->Rip != end; i++)
+        _late = false;
+        try
         {
-            beforeStep?.Invoke(i);
-            (ulong rip, string code) = Place(Ours);
-            bool delays = DelaysTrap(code);
-            VcpuExit theirs = StepTheirs(rip, code), ours = StepOurs();
-            // The trap flag waits for one more instruction behind a load of SS (SDM Vol. 3A §6.8.3); emulated processors do so behind STI too.
-            if (delays && ours == VcpuExit.SingleStep && Ours.State->Rip != Theirs.State->Rip)
-                ours = StepOurs();
-            // Ours takes an iteration at a time too, or all of them: what counts is where they meet.
-            for (int n = 0; n < MaxIterations && ours == VcpuExit.SingleStep && Ours.State->Rip == rip && Theirs.State->Rip != rip; n++)
-                ours = StepOurs();
-            if (NoResumeFlag)
-                ForgiveResumeFlag();
-            Steps++;
-            string? difference = ours != theirs ? $"exit {ours}, KVM {theirs}{(theirs == VcpuExit.Failed ? ": " + Theirs.Host.Failure : "")}" : comparer.Compare(Ours.State, Theirs.State);
-            if (difference is not null)
-                return $"step {i + 1} at 0x{rip:X} ({code}): {difference}";
-            if (ours != VcpuExit.SingleStep)
-                return ours is VcpuExit.Halt or VcpuExit.Shutdown ? Memory(comparer) : $"step {i + 1} at 0x{rip:X} ({code}): both {ours}";
+            for (int i = 0; i < limit && Ours.State->Rip != end; i++)
+            {
+                beforeStep?.Invoke(i);
+                _watchdog.Change(s_stepLimit, Timeout.InfiniteTimeSpan);
+                if (Step(comparer, $"step {i + 1} at ", out bool over) is { } difference)
+                    return difference;
+                if (over)
+                    break;
+            }
+        }
+        finally
+        {
+            _watchdog.Change(Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         }
 
         return Memory(comparer);
+    }
+
+    /// <summary>One instruction on both; null when they agree. <paramref name="over"/>: they have halted.</summary>
+    private string? Step(StateComparer comparer, string place, out bool over)
+    {
+        (ulong rip, string code) = Place(Ours);
+        place += $"0x{rip:X} ({code}): ";
+        bool delays = DelaysTrap(code);
+        VcpuExit theirs = StepTheirs(rip, code), ours = StepOurs();
+        // The trap flag waits for one more instruction behind a load of SS (SDM Vol. 3A §6.8.3); emulated processors do so behind STI too.
+        if (delays && ours == VcpuExit.SingleStep && Ours.State->Rip != Theirs.State->Rip)
+            ours = StepOurs();
+        // Ours takes an iteration at a time too, or all of them: what counts is where they meet.
+        for (int n = 0; n < MaxIterations && !_late && ours == VcpuExit.SingleStep && Ours.State->Rip == rip && Theirs.State->Rip != rip; n++)
+            ours = StepOurs();
+        over = ours is VcpuExit.Halt or VcpuExit.Shutdown;
+        if (_late)
+            return $"{place}not over after {s_stepLimit.TotalSeconds} s, RIP 0x{Ours.State->Rip:X} and 0x{Theirs.State->Rip:X}";
+        if (NoResumeFlag)
+            ForgiveResumeFlag();
+        Steps++;
+        string? difference = ours != theirs ? $"exit {ours}, KVM {theirs}{(theirs == VcpuExit.Failed ? ": " + Theirs.Host.Failure : "")}" : comparer.Compare(Ours.State, Theirs.State);
+        if (difference is not null)
+            return place + difference;
+        return over || ours == VcpuExit.SingleStep ? null : $"{place}both {ours}";
+    }
+
+    /// <summary>Runs each to its end in one go and tells all differences of registers and the first ones of memory; null when they agree. Nothing is forgiven.</summary>
+    public string? RunToEnd(StateComparer comparer)
+    {
+        const int Most = 32;
+        VcpuExit ours = Ours.Run(), theirs = Theirs.Run();
+        if (ours != theirs)
+            return $"exit {ours}, theirs {theirs}";
+        string[] differences = [.. comparer.Compare(Ours.State, Theirs.State) is { } registers ? [registers] : Array.Empty<string>(), .. MemoryDifferences(comparer).Take(Most)];
+        return differences.Length == 0 ? null : string.Join(", ", differences);
     }
 
     private void ForgiveResumeFlag()
@@ -100,7 +153,7 @@ public sealed unsafe class LockstepRun : IDisposable
             exit = Theirs.Vcpu.SingleStep();
             Theirs.Vcpu.SynchronizeState();
         }
-        while (repeats && exit == VcpuExit.SingleStep && Theirs.State->Rip == rip && ++n < MaxIterations);
+        while (repeats && !_late && exit == VcpuExit.SingleStep && Theirs.State->Rip == rip && ++n < MaxIterations);
 
         return exit;
     }
@@ -115,26 +168,38 @@ public sealed unsafe class LockstepRun : IDisposable
         return (s->Rip, machine.Vcpu.TryTranslate(linear, out ulong gpa) && machine.Memory.TryRead(gpa, bytes) ? Convert.ToHexString(bytes) : "????");
     }
 
-    private string? Memory(StateComparer comparer)
+    private string? Memory(StateComparer comparer) => MemoryDifferences(comparer).FirstOrDefault();
+
+    private IEnumerable<string> MemoryDifferences(StateComparer comparer)
     {
         var ours = new byte[4096];
         var theirs = new byte[4096];
         for (ulong page = 0; page < ConformanceMachine.RamSize; page += 4096)
         {
             if (!Ours.Memory.TryRead(page, ours) || !Theirs.Memory.TryRead(page, theirs))
-                return $"no memory at 0x{page:X}";
+            {
+                yield return $"no memory at 0x{page:X}";
+                yield break;
+            }
+
+            if (ours.AsSpan().SequenceEqual(theirs))
+                continue;
             for (int i = 0; i < 4096; i++)
             {
                 if (ours[i] != theirs[i] && !comparer.IsIgnored(page + (ulong)i))
-                    return $"memory at 0x{page + (ulong)i:X}: {ours[i]:X2}, KVM {theirs[i]:X2}";
+                    yield return $"memory at 0x{page + (ulong)i:X}: {ours[i]:X2}, KVM {theirs[i]:X2}";
             }
         }
-
-        return null;
     }
 
     public void Dispose()
     {
+        using (var ended = new ManualResetEvent(false))
+        {
+            if (_watchdog.Dispose(ended))
+                ended.WaitOne();
+        }
+
         Ours.Dispose();
         Theirs.Dispose();
     }

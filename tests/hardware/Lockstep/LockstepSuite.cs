@@ -16,6 +16,14 @@ public sealed class LockstepSuite(IStrategy ours, IStrategy theirs)
     /// <summary>See <see cref="LockstepRun.NoResumeFlag"/>.</summary>
     public bool NoResumeFlag { get; init; }
 
+    /// <summary>See <see cref="LockstepRun.RunToEnd"/>; on a pair of machines of its own.</summary>
+    public string? RunToEnd(LockstepCase guest)
+    {
+        using var run = new LockstepRun(ours, theirs);
+        run.Both(guest.Prepare);
+        return run.RunToEnd(new StateComparer { UndefinedFlags = guest.UndefinedFlags });
+    }
+
     /// <summary>The cases written by hand, but for those whose name begins with one of <paramref name="leftOut"/>.</summary>
     public LockstepResult RunPrivileged(IReadOnlyCollection<string> leftOut)
     {

@@ -85,7 +85,7 @@ public static unsafe partial class PrivilegedCases
         });
         yield return new("interrupt on IST stack", c => { c.mov(rbx, rsp); c.@int(0x81); c.hlt(); }, m =>
         {
-            Handler(m, 0x81, c => { c.mov(rax, rsp); c.iretq(); });
+            Handler(m, 0x81, c => { c.mov(rax, rsp); c.mov(ecx, ss); c.iretq(); });
             m.SetGate(0x81, CodeAddress + 0x2000, ist: 1);
         });
         yield return new("STI's shadow, CLI, HLT", c => { c.sti(); c.nop(); c.cli(); c.sti(); c.cli(); c.hlt(); });

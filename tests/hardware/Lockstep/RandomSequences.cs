@@ -84,7 +84,11 @@ internal sealed unsafe class RandomSequences : IDisposable
         for (ulong page = 0; page < Layout.Pages; page++)
         {
             ulong linear = first + page * Layout.Page, gpa = Pages + page * Layout.Page;
-            machine.Write64(Tables + ((linear >> 12) - (first >> 21 << 9)) * 8, gpa | 7);
+            // The guest has the same holes, and the same page that cannot be written.
+            bool isHole = linear == (ulong)_layout.CodeHole || linear == (ulong)_layout.Hole;
+            machine.Write64(Tables + ((linear >> 12) - (first >> 21 << 9)) * 8, isHole ? 0 : gpa | (linear == (ulong)_layout.ReadOnly ? 5u : 7u));
+            if (isHole)
+                continue;
             machine.Write(gpa, new ReadOnlySpan<byte>((byte*)linear, Layout.Page));
         }
 

@@ -18,6 +18,7 @@ public static unsafe partial class StrategyConformance
         Check(ConformanceArea.Interrupts, "HLT retires, an interrupt wakes", HaltAndWake, ConformanceControllers.Machine),
         Check(ConformanceArea.Interrupts, "NMI is taken with IF clear and blocks the next until IRET", NmiBlocking),
         Check(ConformanceArea.Interrupts, "a pending event in the state is delivered first", PendingEventDelivered),
+        Check(ConformanceArea.Interrupts, "a pending #GP that cannot be delivered becomes #DF(0)", PendingEventDoubleFault),
         Check(ConformanceArea.Interrupts, "CR8 goes to the machine", TaskPriority, ConformanceControllers.Machine),
         Check(ConformanceArea.SingleStep, "one instruction at a time", StepByStep),
         Check(ConformanceArea.SingleStep, "RFLAGS.TF traps behind each instruction", TrapFlag),
@@ -124,6 +125,17 @@ public static unsafe partial class StrategyConformance
         Equal(0x18u, r.Error, "error code");
         Equal((ulong)CodeAddress, r.Rip, "RIP");
         Equal(false, m.State->Pending.IsPending, "pending after delivery");
+    }
+
+    private static void PendingEventDoubleFault(ConformanceMachine m)
+    {
+        m.EnterLongMode(c => c.Ud2());
+        m.SetGate(Vector.GP, StubAddress, present: false);
+        m.State->Pending = new PendingEvent { Vector = Vector.GP, Kind = EventKind.HardwareException, HasErrorCode = true };
+        m.Vcpu.CommitState();
+        ExceptionReport r = m.RunToException();
+        Equal(Vector.DF, r.Vector, "vector");
+        Equal(0u, r.Error, "error code");
     }
 
     private static void TaskPriority(ConformanceMachine m)
