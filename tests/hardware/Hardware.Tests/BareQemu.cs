@@ -150,7 +150,7 @@ internal sealed class BareQemu : IStrategy
                         slot.Address[i] = memory[i];
                 }
 
-                Monitor(process, $"pmemsave 0x{BareQemuVmcb.Address:x} 0x1000 \\\"{folder}/vmcb\\\"");
+                Monitor(process, $"pmemsave 0x{BareQemuVmcb.Address:x} 0x{BareQemuVmcb.Size:x} \\\"{folder}/vmcb\\\"");
                 VcpuExit exit = BareQemuVmcb.Take(File.ReadAllBytes($"{folder}/vmcb"), State);
                 State->MpState = exit == VcpuExit.Halt ? MpState.Halted : MpState.Shutdown;
                 return exit;

@@ -46,12 +46,15 @@ internal static unsafe class BareQemuFirmware
         c.db(0x66, 0xEA, (byte)target, (byte)(target >> 8), (byte)(target >> 16), (byte)(target >> 24), (byte)Code64, 0);
     }
 
-    /// <summary>The control block has all but the general registers and DR0 to DR3.</summary>
+    /// <summary>The control block has all but the general registers, DR0 to DR3 and the registers of x87, SSE and AVX.</summary>
     private static void EnterGuest(Assembler c, VcpuState* s)
     {
         WriteMsr(c, HostSaveMsr, BareQemuVmcb.HostSave);
         BreakpointAddresses(c, s);
-        c.fninit();
+        SetXcr0(c, BareQemuVmcb.AllComponents);
+        c.mov(eax, BareQemuVmcb.AllComponents);
+        c.xrstor(__[(ulong)BareQemuVmcb.Xsave]);
+        SetXcr0(c, (uint)s->Xcr0);
         c.mov(eax, BareQemuVmcb.Address);
         c.vmload();
         foreach (Gpr register in s_registers)
@@ -59,7 +62,23 @@ internal static unsafe class BareQemuFirmware
         c.mov(eax, BareQemuVmcb.Address);
         c.vmrun();
         c.vmsave();
+        c.mov(__qword_ptr[(ulong)BareQemuVmcb.SavedRdx], rdx);
+        c.mov(__qword_ptr[(ulong)BareQemuVmcb.SavedRdx + 8], rcx);
+        SetXcr0(c, BareQemuVmcb.AllComponents);
+        c.mov(eax, BareQemuVmcb.AllComponents);
+        c.xsave(__[(ulong)BareQemuVmcb.Xsave]);
+        c.mov(rdx, __qword_ptr[(ulong)BareQemuVmcb.SavedRdx]);
+        c.mov(rcx, __qword_ptr[(ulong)BareQemuVmcb.SavedRdx + 8]);
         c.hlt();
+    }
+
+    /// <summary>Leaves EDX 0.</summary>
+    private static void SetXcr0(Assembler c, uint value)
+    {
+        c.xor(ecx, ecx);
+        c.xor(edx, edx);
+        c.mov(eax, value);
+        c.xsetbv();
     }
 
     private static void BreakpointAddresses(Assembler c, VcpuState* s)

@@ -9,16 +9,20 @@ namespace VirtPS.Hardware.Tests;
 /// </summary>
 internal static unsafe class BareQemuVmcb
 {
-    /// <summary>Behind the guest's memory: this block, VMRUN's save area for the host, page tables of two levels that map 4 GiB one to one.</summary>
-    public const uint Address = 0x80_0000, HostSave = Address + 0x1000, PageTables = Address + 0x2000;
+    /// <summary>Behind the guest's memory: this block, VMRUN's save area for the host, page tables of two levels that map 4 GiB one to one, the XSAVE area and a place for RDX.</summary>
+    public const uint Address = 0x80_0000, HostSave = Address + 0x1000, PageTables = Address + 0x2000, Xsave = Address + 0x4000, SavedRdx = Xsave + 0x800;
 
-    private const int Size = 0x4000;
+    /// <summary>Bytes in all.</summary>
+    public const int Size = 0x5000;
 
     private const int MiscIntercepts = 0x0C, SvmIntercepts = 0x10, Asid = 0x58, ExitCode = 0x70, EventInjection = 0xA8, Save = 0x400;
     private const uint InterceptHlt = 1u << 24, InterceptShutdown = 1u << 31, InterceptVmrun = 1, InterceptXsetbv = 1 << 13;
     private const ulong ExitHlt = 0x78, ExitShutdown = 0x7F, Svme = 1 << 12, EventValid = 1ul << 31, EventHasError = 1 << 11, EventException = 3 << 8;
 
     private const uint Busy = 2;
+
+    /// <summary>x87, SSE, AVX.</summary>
+    public const uint AllComponents = 7;
 
     private const int Cpl = Save + 0xCB, EferAt = Save + 0xD0, Cr4At = Save + 0x148, Cr3At = Save + 0x150, Cr0At = Save + 0x158, Dr7At = Save + 0x160, Dr6At = Save + 0x168, RflagsAt = Save + 0x170,
         RipAt = Save + 0x178, RspAt = Save + 0x1D8, RaxAt = Save + 0x1F8, StarAt = Save + 0x200, LstarAt = Save + 0x208, CstarAt = Save + 0x210, SfmaskAt = Save + 0x218, KernelGsAt = Save + 0x220,
@@ -44,6 +48,8 @@ internal static unsafe class BareQemuVmcb
         Put(block, (int)(PageTables - Address), PageTables + 0x1000 | 7);
         for (int gib = 0; gib < 4; gib++)
             Put(block, (int)(PageTables - Address) + 0x1000 + 8 * gib, (ulong)gib << 30 | 0x87);
+        new ReadOnlySpan<byte>(s->Xsave, VcpuState.XsaveSize).CopyTo(block.AsSpan((int)(Xsave - Address)));
+        Put(block, (int)(Xsave - Address) + 512, AllComponents);
         block[Cpl] = s->Cpl;
         foreach ((int at, ulong value) in ((int, ulong)[])
             [(EferAt, s->Efer | Svme), (Cr4At, s->Cr4), (Cr3At, s->Cr3), (Cr0At, s->Cr0), (Dr7At, s->Dr7), (Dr6At, s->Dr6), (RflagsAt, s->Rflags), (RipAt, s->Rip), (RspAt, s->Gpr[(int)Gpr.Rsp]),
@@ -75,6 +81,7 @@ internal static unsafe class BareQemuVmcb
         (s->Gpr[(int)Gpr.Rsp], s->Gpr[(int)Gpr.Rax]) = (Get(block, RspAt), Get(block, RaxAt));
         (s->Star, s->Lstar, s->Cstar, s->Sfmask, s->KernelGsBase) = (Get(block, StarAt), Get(block, LstarAt), Get(block, CstarAt), Get(block, SfmaskAt), Get(block, KernelGsAt));
         (s->SysenterCs, s->SysenterEsp, s->SysenterEip, s->Pat) = (Get(block, SysenterCsAt), Get(block, SysenterEspAt), Get(block, SysenterEipAt), Get(block, PatAt));
+        block.AsSpan((int)(Xsave - Address), VcpuState.XsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
         ulong code = Get(block, ExitCode);
         // The exit is before the instruction; KVM goes past it.
         s->Rip = Get(block, RipAt) + (code == ExitHlt ? 1u : 0);

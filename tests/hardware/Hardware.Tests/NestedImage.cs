@@ -35,12 +35,14 @@ internal sealed class NestedImage
         var innerOptions = new BusyboxInitrdOptions { Script = "dmesg | grep -i -e unstable -e kvm-clock:; echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\"" };
         await BusyboxInitrd.Create(busybox, innerOptions).WriteFileAsync(inner, compress: false, cancellation);
 
-        string script = $"""
+        const string Script = """
             for m in irqbypass kvm kvm-amd; do insmod /lib/modules/$m.ko || exit 3; done
+            # Which part of the run, or which of its cases.
+            part=$(sed -n 's/.*nested=\([^ ]*\).*/\1/p' /proc/cmdline)
             export DOTNET_ROOT=/dotnet DOTNET_EnableDiagnostics=0 DOTNET_gcServer=0 DOTNET_TieredPGO=0 TMPDIR=/tmp HOME=/root
-            exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit{(bench ? " bench" : "")}
+            exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit $part
             """;
-        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = script, PowerOff = true, Marker = "NESTED-OVER" });
+        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = Script, PowerOff = true, Marker = "NESTED-OVER" });
         foreach (string module in s_modules)
             image.AddHostFile("/lib/modules/" + module, Path.Combine(kernelFolder, module));
         image.AddHostFile("/guest/vmlinuz", kernel).AddHostFile("/guest/initrd", inner);

@@ -42,23 +42,56 @@ internal sealed unsafe class RandomSequences : IDisposable
     private static bool UsesMmx(Code code) => Enumerable.Range(0, code.ToOpCode().OpCount).Any(k => code.ToOpCode().GetOpKind(k) is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem)
         || code.Mnemonic() == Mnemonic.Emms;
 
-    /// <summary>One sequence with random state, compared after each of its instructions; null when both agree.</summary>
+    /// <summary>The next sequence, compared after each of its instructions; null when both agree.</summary>
     public string? RunOne(LockstepRun run)
     {
+        Prepare(run);
+        var comparer = Comparer();
+        // Undefined flags grow with the steps: those of the whole sequence are left out from its first instruction that has any.
+        string? difference = run.Run(64 * Steps, comparer, _sequence.Origin + (ulong)_sequence.Length, _ => comparer.UndefinedFlags = UndefinedAt(run.Ours.State->Rip));
+        return difference is null ? null : $"{difference} in {string.Join("; ", _sequence.Steps.Select(s => s.Instruction.ToString()))}";
+    }
+
+    /// <summary>The next sequence, each in one go to a HLT behind it; null when both agree.</summary>
+    public string? RunOneToEnd(LockstepRun run)
+    {
+        Prepare(run);
+        var comparer = Comparer();
+        comparer.UndefinedFlags = _sequence.UndefinedFlags;
+        return run.RunToEnd(comparer);
+    }
+
+    /// <summary>Passes over a sequence.</summary>
+    public void Skip() => Next();
+
+    /// <summary>Accessed bits may be set for what is not needed (SDM Vol. 3A §4.8), so page tables are not compared.</summary>
+    private static StateComparer Comparer()
+    {
+        var comparer = new StateComparer { Vectors = true };
+        comparer.Ignore(ConformanceMachine.Pml4, 0x7000);
+        comparer.Ignore(Tables, 0x2000);
+        return comparer;
+    }
+
+    private void Prepare(LockstepRun run)
+    {
+        MachineImage image = Next();
+        run.Both(m => Load(m, image));
+    }
+
+    private MachineImage Next()
+    {
+        const byte Hlt = 0xF4;
         _sequence.Clear((ulong)_layout.Code + (ulong)(_random.OneIn(8) ? Layout.Page - _random.Below(60) : 0));
         while (_sequence.Steps.Count < Steps && !_sequence.Closed)
             _generator.TryAppend(_random.Pick<Code>(_codes), _sequence);
         _sequence.Code(_sequence.Length).CopyTo(new Span<byte>((byte*)_sequence.Origin, _sequence.Length));
+        *((byte*)_sequence.Origin + _sequence.Length) = Hlt;
         MachineImage.FillVectors(_random, _layout.Sandbox, Layout.SandboxPages * Layout.Page);
         MachineImage.FillVectors(_random, _layout.StackTop, Layout.Page);
         MachineImage image = default;
         image.Randomize(_random, (ulong)_layout.StackTop + 2048);
-        run.Both(m => Load(m, image));
-        var comparer = new StateComparer { Vectors = true };
-        ulong end = _sequence.Origin + (ulong)_sequence.Length;
-        // Undefined flags grow with the steps: those of the whole sequence are left out from its first instruction that has any.
-        string? difference = run.Run(64 * Steps, comparer, end, _ => comparer.UndefinedFlags = UndefinedAt(run.Ours.State->Rip));
-        return difference is null ? null : $"{difference} in {string.Join("; ", _sequence.Steps.Select(s => s.Instruction.ToString()))}";
+        return image;
     }
 
     /// <summary>Undefined behind the instruction at <paramref name="rip"/>: those of its step, and while that is under way those of the one before too.</summary>

@@ -11,14 +11,20 @@ namespace VirtPS.Nested.Runner;
 /// <summary>
 /// Runs inside a small Linux that has a real KVM: the strategy conformance suite, ringlab and a stock Linux kernel, on our engine in this process. One line per result
 /// (<c>NESTED pass|FAIL seconds name: text</c>) on standard output; the number of failures, at most 100, goes to the debug-exit port when there is one.
-/// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501, <c>bench</c> to measure or <c>random</c> to compare random instructions instead, and
-/// <c>only=text</c> to run what has the text in its name.
+/// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501, <c>bench</c> to measure instead, <c>guests</c> or
+/// <c>processor</c> for one half of the run, and <c>only=text</c> for what has the text in its name.
 /// </summary>
 internal static class Program
 {
     private const ushort DebugExitPort = 0x501;
 
     private const uint Id = 0x802, Eoi = 0x80B;
+
+    private const ulong RandomSeed = 1;
+
+    private const int RandomCount = 120;
+
+    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(60);
 
     private static int s_failures;
 
@@ -41,19 +47,21 @@ internal static class Program
             return support.IsSupported ? support.Reason : throw new InvalidOperationException(support.Reason);
         });
         (string kernel, string initrd) = (arguments[1], arguments[2]);
-        if (arguments.Contains("random"))
-        {
-            for (ulong seed = 1; seed <= 20; seed++)
-                Report($"random instructions, seed {seed}", () => Lockstep(catalog, s => s.RunRandom(seed, 400, TimeSpan.FromSeconds(20))));
-            return End(arguments);
-        }
-
         if (arguments.Contains("bench"))
         {
             Report("boot beside QEMU", () => BootBench.Run(catalog, kernel, initrd));
             return End(arguments);
         }
 
+        if (!arguments.Contains("processor"))
+            WholeGuests(catalog, kernel, initrd);
+        if (!arguments.Contains("guests"))
+            Processor(catalog);
+        return End(arguments);
+    }
+
+    private static void WholeGuests(PluginCatalog catalog, string kernel, string initrd)
+    {
         foreach (string irqchip in (ReadOnlySpan<string>)["kernel", "software"])
         {
             Report($"ringlab, irqchip={irqchip}", () => Guests.Ringlab(catalog, irqchip));
@@ -64,13 +72,23 @@ internal static class Program
 
         foreach (string irqchip in (ReadOnlySpan<string>)["kernel", "software"])
             Report($"exact rings by single-step, irqchip={irqchip}", () => Guests.ExactRings(catalog, irqchip));
+    }
+
+    private static void Processor(PluginCatalog catalog)
+    {
         Report("privileged instructions, ours beside the processor's", () => Lockstep(catalog, s => s.RunPrivileged([.. KnownDifferences.LeftOut.Select(c => c.Name)])));
+        Report("random instructions, ours beside the processor's", () =>
+        {
+            LockstepResult result = Suite(catalog).RunRandom(RandomSeed, RandomCount, s_randomLimit);
+            foreach (string difference in result.Differences)
+                Console.WriteLine($"NESTED random {difference}");
+            return result.Cases == RandomCount ? $"{result.Cases} sequences, {result.Steps} instructions, {result.Differences.Count} differ" : throw new InvalidOperationException($"only {result.Cases} sequences in {s_randomLimit.TotalSeconds} s");
+        });
         foreach (LockstepCase guest in (IEnumerable<LockstepCase>)[.. KnownDifferences.LeftOut, KnownDifferences.ResumeFlag])
             Report($"differs: {guest.Name}", () => Suite(catalog).RunToEnd(guest) ?? throw new InvalidOperationException("it does not"));
         Report("x2APIC MSRs reach the machine", () => X2Apic(catalog));
         Conformance(catalog, "software");
         Conformance(catalog, "kernel");
-        return End(arguments);
     }
 
     private static int End(string[] arguments)
