@@ -11,6 +11,19 @@ namespace VirtPS.Hardware.Tests;
 /// </summary>
 internal sealed class NestedImage
 {
+    /// <summary>What the shell does there.</summary>
+    private const string Compare = """
+        $options = @{ Kernel = '/guest/vmlinuz'; Initrd = '/guest/initrd'; CommandLine = 'console=ttyS0 quiet nokaslr mitigations=off panic=-1'; Memory = 256MB; Timeout = 400 }
+        Get-VirtStrategy | Format-Table Name, IsSupported, Reason -AutoSize -Wrap | Out-String -Width 160
+        foreach ($guest in 'ringlab', 'Debian') {
+            $result = if ($guest -eq 'Debian') { Compare-VirtStrategy @options } else { Compare-VirtStrategy -Timeout 200 }
+            "NESTED-TABLE $guest"
+            $result | Out-String -Width 160
+            $result | Format-List Strategy, Exits, Transitions, StatusReason | Out-String -Width 160
+        }
+        'NESTED-END'
+        """;
+
     private static readonly string[] s_modules = ["irqbypass.ko", "kvm.ko", "kvm-amd.ko"];
 
     /// <summary>For debuggers and the like. Assemblies all stay: the plugin loader asks for every one that is listed.</summary>
@@ -24,9 +37,9 @@ internal sealed class NestedImage
 
     /// <summary>Builds it in <paramref name="folder"/>. Errors: ImageUnavailable where there is no apt or no network.</summary>
     /// <param name="folder">Where the files are made.</param>
-    /// <param name="bench">With QEMU in it, to measure beside it.</param>
+    /// <param name="content">What is in it.</param>
     /// <param name="cancellation">Ends it early.</param>
-    public static async Task<NestedImage> BuildAsync(string folder, bool bench, CancellationToken cancellation)
+    public static async Task<NestedImage> BuildAsync(string folder, NestedContent content, CancellationToken cancellation)
     {
         string kernelFolder = await FetchKernelAsync(cancellation);
         string kernel = Path.Combine(kernelFolder, "vmlinuz");
@@ -35,20 +48,24 @@ internal sealed class NestedImage
         var innerOptions = new BusyboxInitrdOptions { Script = "dmesg | grep -i -e unstable -e kvm-clock:; echo \"clocksource $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)\"" };
         await BusyboxInitrd.Create(busybox, innerOptions).WriteFileAsync(inner, compress: false, cancellation);
 
-        const string Script = """
+        const string Prepare = """
             for m in irqbypass kvm kvm-amd; do insmod /lib/modules/$m.ko || exit 3; done
-            # Which part of the run, or which of its cases.
-            part=$(sed -n 's/.*nested=\([^ ]*\).*/\1/p' /proc/cmdline)
             export DOTNET_ROOT=/dotnet DOTNET_EnableDiagnostics=0 DOTNET_gcServer=0 DOTNET_TieredPGO=0 TMPDIR=/tmp HOME=/root
-            exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit $part
             """;
-        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = Script, PowerOff = true, Marker = "NESTED-OVER" });
+        // Which part of the run, or which of its cases, is told by the kernel's command line.
+        string script = Prepare + "\n" + (content == NestedContent.Shell
+            ? "exec /dotnet/dotnet /shell/VirtPS.Shell.dll /compare.ps1"
+            : "exec /dotnet/dotnet /app/VirtPS.Nested.Runner.dll /app/plugins /guest/vmlinuz /guest/initrd debug-exit $(sed -n 's/.*nested=\\([^ ]*\\).*/\\1/p' /proc/cmdline)");
+        InitrdBuilder image = BusyboxInitrd.Create(busybox, new BusyboxInitrdOptions { Script = script, PowerOff = true, Marker = "NESTED-OVER" });
         foreach (string module in s_modules)
             image.AddHostFile("/lib/modules/" + module, Path.Combine(kernelFolder, module));
         image.AddHostFile("/guest/vmlinuz", kernel).AddHostFile("/guest/initrd", inner);
         AddRuntime(image);
-        AddProgram(image);
-        if (bench)
+        if (content == NestedContent.Shell)
+            AddShell(image);
+        else
+            AddProgram(image);
+        if (content == NestedContent.RunnerAndQemu)
             AddQemu(image);
         await image.WriteFileAsync(outer, compress: false, cancellation);
         return new NestedImage(kernel, outer);
@@ -119,13 +136,24 @@ internal sealed class NestedImage
         return output.Split('\n').Select(l => l.Contains("=>", StringComparison.Ordinal) ? l.Split("=>")[1] : l).Select(l => l.Trim().Split(' ')[0]).Where(l => l.StartsWith('/'));
     }
 
+    /// <summary>The shell and the module, as building the solution lays them out.</summary>
+    private static void AddShell(InitrdBuilder image)
+    {
+        string shell = Path.Combine(Repository, "src/Shell/bin/Release/net10.0/linux-x64"), module = Path.Combine(Repository, "artifacts/module/VirtPS");
+        image.AddHostTree("/shell", shell).AddHostTree("/artifacts/module/VirtPS", module).AddFile("/compare.ps1", System.Text.Encoding.UTF8.GetBytes(Compare));
+        string[] native = [.. Directory.EnumerateFiles(shell, "*.so"), Path.Combine(module, "worker/virtps-worker")];
+        foreach (string library in native.SelectMany(LibrariesOf).Distinct())
+            image.AddHostFile(library, library);
+    }
+
+    private static string Repository => typeof(NestedImage).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(a => a.Key == "Repository").Value!;
+
     private static void AddProgram(InitrdBuilder image)
     {
-        string repository = typeof(NestedImage).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(a => a.Key == "Repository").Value!;
-        string runner = Path.Combine(repository, "tests/hardware/Nested.Runner/bin/Release/net10.0");
+        string runner = Path.Combine(Repository, "tests/hardware/Nested.Runner/bin/Release/net10.0");
         foreach (string file in Directory.EnumerateFiles(runner))
             image.AddHostFile("/app/" + Path.GetFileName(file), file);
-        string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(repository, "plugins/devices")), Path.Combine(repository, "plugins/strategies/Hardware"), Path.Combine(repository, "plugins/strategies/Full")];
+        string[] folders = [.. Directory.EnumerateDirectories(Path.Combine(Repository, "plugins/devices")), Path.Combine(Repository, "plugins/strategies/Hardware"), Path.Combine(Repository, "plugins/strategies/Full")];
         foreach (string folder in folders)
         {
             string output = Path.Combine(folder, "bin/Release/net10.0");
@@ -134,4 +162,16 @@ internal sealed class NestedImage
                 image.AddHostTree("/app/plugins/" + Path.GetFileName(folder), output);
         }
     }
+}
+
+/// <summary>What a <see cref="NestedImage"/> has to run.</summary>
+internal enum NestedContent
+{
+    Runner,
+
+    /// <summary>And QEMU, to measure beside it.</summary>
+    RunnerAndQemu,
+
+    /// <summary>The shell with the module, which compares strategies.</summary>
+    Shell,
 }
