@@ -13,7 +13,10 @@ internal sealed class NestedImage
 {
     /// <summary>What the shell does there.</summary>
     private const string Compare = """
-        $options = @{ Kernel = '/guest/vmlinuz'; Initrd = '/guest/initrd'; CommandLine = 'console=ttyS0 quiet nokaslr mitigations=off panic=-1'; Memory = 256MB; Timeout = 400 }
+        $ErrorActionPreference = 'Stop'
+        $ProgressPreference = 'SilentlyContinue'
+        Import-Module /artifacts/module/VirtPS
+        $options = @{ Kernel = '/guest/vmlinuz'; Initrd = '/guest/initrd'; CommandLine = 'console=ttyS0 console=hvc0 quiet nokaslr mitigations=off panic=-1'; Memory = 256MB; Timeout = 400 }
         Get-VirtStrategy | Format-Table Name, IsSupported, Reason -AutoSize -Wrap | Out-String -Width 160
         foreach ($guest in 'ringlab', 'Debian') {
             $result = if ($guest -eq 'Debian') { Compare-VirtStrategy @options } else { Compare-VirtStrategy -Timeout 200 }
@@ -142,9 +145,14 @@ internal sealed class NestedImage
         string shell = Path.Combine(Repository, "src/Shell/bin/Release/net10.0/linux-x64"), module = Path.Combine(Repository, "artifacts/module/VirtPS");
         image.AddHostTree("/shell", shell).AddHostTree("/artifacts/module/VirtPS", module).AddFile("/compare.ps1", System.Text.Encoding.UTF8.GetBytes(Compare));
         string[] native = [.. Directory.EnumerateFiles(shell, "*.so"), Path.Combine(module, "worker/virtps-worker")];
-        foreach (string library in native.SelectMany(LibrariesOf).Distinct())
+        // .NET asks for OpenSSL only when it first hashes, PowerShell for the user's name.
+        string[] asked = [.. s_openSsl.Where(File.Exists)];
+        foreach (string library in native.SelectMany(LibrariesOf).Concat(asked).Concat(asked.SelectMany(LibrariesOf)).Distinct())
             image.AddHostFile(library, library);
+        image.AddText("/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n");
     }
+
+    private static readonly string[] s_openSsl = ["/usr/lib/x86_64-linux-gnu/libssl.so.3", "/usr/lib/x86_64-linux-gnu/libcrypto.so.3"];
 
     private static string Repository => typeof(NestedImage).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>().Single(a => a.Key == "Repository").Value!;
 
