@@ -11,10 +11,11 @@ internal sealed unsafe partial class Layout : IDisposable
     public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, SandboxPages = 2,
         Pages = StubPages + CodePages + 2 + SandboxPages + 1 + 2 + 1 + 1 + StackPages;
 
-    public Layout()
+    /// <param name="at">Where it is wished to be, so that what is generated for it is the same in every process; 0: anywhere.</param>
+    public Layout(nint at = 0)
     {
         const int ReadWriteExecute = 7, PrivateAnonymous32Bit = 0x2 | 0x20 | 0x40;
-        nint p = Mmap(0, Pages * Page, ReadWriteExecute, PrivateAnonymous32Bit, -1, 0);
+        nint p = Mmap(at, Pages * Page, ReadWriteExecute, PrivateAnonymous32Bit, -1, 0);
         if (p == -1)
             throw new InvalidOperationException($"No executable memory below 2 GiB (mmap, error {Marshal.GetLastPInvokeError()}).");
         Base = (byte*)p;

@@ -52,8 +52,7 @@ public sealed class LockstepSuite(IStrategy ours, IStrategy theirs)
     }
 
     /// <summary>
-    /// One of the sequences that <see cref="RunRandom"/> compares, in one go: for finding out whether another processor differs there too. The address space that the oracle's layout gets is not
-    /// the same in another process, which the sequence does not depend on.
+    /// One of the sequences that <see cref="RunRandom"/> compares, in one go: for finding out whether another processor differs there too.
     /// </summary>
     public string? RunRandomToEnd(ulong seed, int sequence)
     {

@@ -13,7 +13,10 @@ internal sealed unsafe class RandomSequences : IDisposable
     private const ulong Tables = 0x20_0000, Pages = 0x21_0000;
     private const int Steps = 6;
 
-    private readonly Layout _layout = new();
+    // The operands depend on it, and so do the tries that the generator makes.
+    private const nint Place = 0x5000_0000;
+
+    private readonly Layout _layout = new(Place);
     private readonly XorShift _random;
     private readonly Generator _generator;
     private readonly Sequence _sequence = new(64);
@@ -21,6 +24,8 @@ internal sealed unsafe class RandomSequences : IDisposable
 
     public RandomSequences(ulong seed)
     {
+        if ((nint)_layout.Base != Place)
+            throw new InvalidOperationException($"The place of the sequences, 0x{Place:X}, is taken.");
         _random = new XorShift(seed);
         _generator = new Generator(_layout, _random, 64);
         _codes = [.. new Catalog(64).Codes.Where(c => !IsLeftToTheHost(c))];
@@ -32,14 +37,13 @@ internal sealed unsafe class RandomSequences : IDisposable
 
     /// <summary>
     /// What two processors may answer differently: approximations, transcendental functions, counters. And MMX, which QEMU's emulated processor does without setting the exponents of x87
-    /// registers (SDM Vol. 1 §9.5.1), and x87 control words, whose reserved bits it keeps. And gathers: stepped in a guest of the emulated host they give other elements than the same processor does
-    /// without KVM, which has not been understood. The host's own processor judges all of them in tests/opcodes.
+    /// registers (SDM Vol. 1 §9.5.1), and x87 control words, whose reserved bits it keeps. And gathers: stepped in a guest of the emulated host they give other elements, which has not been looked into. The host's own processor judges all of them in tests/opcodes.
     /// </summary>
     private static bool IsLeftToTheHost(Code code) => UsesMmx(code) || code.Mnemonic() is Mnemonic.Vgatherdpd or Mnemonic.Vgatherdps or Mnemonic.Vgatherqpd or Mnemonic.Vgatherqps or Mnemonic.Vpgatherdd
         or Mnemonic.Vpgatherdq or Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq || code.Mnemonic() is Mnemonic.Rcpps or Mnemonic.Rcpss or Mnemonic.Rsqrtps or Mnemonic.Rsqrtss or Mnemonic.Vrcpps or Mnemonic.Vrcpss or Mnemonic.Vrsqrtps
         or Mnemonic.Vrsqrtss or Mnemonic.Fsin or Mnemonic.Fcos or Mnemonic.Fsincos or Mnemonic.Fptan or Mnemonic.Fpatan or Mnemonic.Fyl2x or Mnemonic.Fyl2xp1 or Mnemonic.F2xm1 or Mnemonic.Fprem or Mnemonic.Fprem1
         or Mnemonic.Cpuid or Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Xgetbv or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fnsave or Mnemonic.Fnstenv
-        or Mnemonic.Fldcw or Mnemonic.Fldenv or Mnemonic.Frstor;
+        or Mnemonic.Fldcw or Mnemonic.Fldenv or Mnemonic.Frstor or Mnemonic.Fxrstor or Mnemonic.Fxrstor64;
 
     private static bool UsesMmx(Code code) => Enumerable.Range(0, code.ToOpCode().OpCount).Any(k => code.ToOpCode().GetOpKind(k) is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem)
         || code.Mnemonic() == Mnemonic.Emms;
