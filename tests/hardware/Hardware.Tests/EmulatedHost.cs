@@ -49,7 +49,4 @@ internal static class EmulatedHost
 
     /// <summary>How a guest ends otherwise on QEMU's processor alone than on the software engine.</summary>
     public static string? Alone(LockstepCase guest) => new LockstepSuite(new FullPlugin().Strategies.Single(), new BareQemu()).RunToEnd(guest);
-
-    /// <summary>The same for a random sequence.</summary>
-    public static string? Alone(ulong seed, int sequence) => new LockstepSuite(new FullPlugin().Strategies.Single(), new BareQemu()).RunRandomToEnd(seed, sequence);
 }

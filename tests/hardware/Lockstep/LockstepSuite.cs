@@ -51,18 +51,6 @@ public sealed class LockstepSuite(IStrategy ours, IStrategy theirs)
         return new LockstepResult(cases, steps, differences);
     }
 
-    /// <summary>
-    /// One of the sequences that <see cref="RunRandom"/> compares, in one go: for finding out whether another processor differs there too.
-    /// </summary>
-    public string? RunRandomToEnd(ulong seed, int sequence)
-    {
-        using var random = new RandomSequences(seed);
-        for (int i = 0; i < sequence; i++)
-            random.Skip();
-        using var run = new LockstepRun(ours, theirs);
-        return random.RunOneToEnd(run);
-    }
-
     /// <summary>Random instruction sequences of the opcode oracle's generator, in ring 0, until <paramref name="limit"/> is over.</summary>
     public LockstepResult RunRandom(ulong seed, int sequences, TimeSpan limit)
     {

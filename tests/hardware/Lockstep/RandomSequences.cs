@@ -58,18 +58,6 @@ internal sealed unsafe class RandomSequences : IDisposable
         return difference is null ? null : $"{difference} in {string.Join("; ", _sequence.Steps.Select(s => s.Instruction.ToString()))}";
     }
 
-    /// <summary>The next sequence, each in one go to a HLT behind it; null when both agree.</summary>
-    public string? RunOneToEnd(LockstepRun run)
-    {
-        Prepare(run);
-        var comparer = Comparer();
-        comparer.UndefinedFlags = _sequence.UndefinedFlags;
-        return run.RunToEnd(comparer);
-    }
-
-    /// <summary>Passes over a sequence.</summary>
-    public void Skip() => Next();
-
     /// <summary>Accessed bits may be set for what is not needed (SDM Vol. 3A §4.8), so page tables are not compared.</summary>
     private static StateComparer Comparer()
     {
@@ -87,12 +75,10 @@ internal sealed unsafe class RandomSequences : IDisposable
 
     private MachineImage Next()
     {
-        const byte Hlt = 0xF4;
         _sequence.Clear((ulong)_layout.Code + (ulong)(_random.OneIn(8) ? Layout.Page - _random.Below(60) : 0));
         while (_sequence.Steps.Count < Steps && !_sequence.Closed)
             _generator.TryAppend(_random.Pick<Code>(_codes), _sequence);
         _sequence.Code(_sequence.Length).CopyTo(new Span<byte>((byte*)_sequence.Origin, _sequence.Length));
-        *((byte*)_sequence.Origin + _sequence.Length) = Hlt;
         MachineImage.FillVectors(_random, _layout.Sandbox, Layout.SandboxPages * Layout.Page);
         MachineImage.FillVectors(_random, _layout.StackTop, Layout.Page);
         MachineImage image = default;
