@@ -5,7 +5,7 @@ namespace VirtPS.Emulation;
 // Branches, and the stack instructions that go with them.
 internal sealed unsafe partial class BlockTranslator
 {
-    private static readonly HostMemory s_pushed = new(HostReg.R10, 0, HostReg.R9);
+    private static readonly HostMemory s_pushed = new(HostReg.R10, 0, HostReg.R9), s_toPush = new(HostReg.R9, -8, HostReg.R10);
 
     private bool EmitStack(Op* op)
     {
@@ -58,12 +58,14 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (IsPinned)
             return EmitPinned(-8);
-        bool free = TryFreeFlags();
+        if (!TryFreeFlags())
+        {
+            EmitCheck(RegisterMap.GuestRsp, 8, write: true, displacement: -8);
+            return s_toPush;
+        }
+
         _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
-        if (free)
-            EmitShortCheck(HostReg.R11, 8, write: true);
-        else
-            EmitCheck(HostReg.R11, 8, write: true);
+        EmitShortCheck(HostReg.R11, 8, write: true);
         return new HostMemory(HostReg.R10, 0, HostReg.R11);
     }
 

@@ -82,35 +82,57 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>
-    /// Checks that <paramref name="size"/> bytes at <paramref name="address"/> may be accessed by the short path, else has the interpreter do the whole
-    /// instruction. Behind it R10 + <paramref name="address"/> is the host's address. Changes no flag and, but R10, no register.
+    /// Checks that <paramref name="size"/> bytes at <paramref name="address"/> + <paramref name="displacement"/> may be accessed by the short path, else has the interpreter do the whole
+    /// instruction. Behind it R10 + <paramref name="address"/> + <paramref name="displacement"/> is the host's address. Changes no flag and, but R10 and (unless it is the address) R11, no register.
     /// </summary>
-    private void EmitCheck(HostReg address, int size, bool write, bool aligned = false)
+    private void EmitCheck(HostReg address, int size, bool write, bool aligned = false, int displacement = 0)
     {
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
-        _a.Store(save, HostReg.Rcx);
-        EmitPageIndex(address, flagsAreFree: false);
+        // RCX stays in a register if there is one: memory would put a store and a load into its chain.
+        bool spare = address != HostReg.R11;
+        if (spare)
+            _a.Move(HostReg.R11, HostReg.Rcx);
+        else
+            _a.Store(save, HostReg.Rcx);
+        HostReg b = address == HostReg.Rcx ? HostReg.R11 : address;
+        if (displacement != 0)
+            _a.Lea(HostReg.R10, new HostMemory(b, displacement));
+        EmitPageIndex(displacement != 0 ? HostReg.R10 : b, flagsAreFree: false);
         _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)));
         if (aligned)
         {
             // The offset in the page, if the tag is the page's: nothing but a multiple of the size.
-            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, address));
+            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, displacement, b));
             _a.Pext(HostReg.Rcx, HostReg.Rcx, HostMemory.State(size == 32 ? Stubs.AlignedMask32Offset : Stubs.AlignedMask16Offset));
         }
         else
         {
             // The offset in the page of the last byte, if the tag is the page's.
-            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, size - 1, address));
+            _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, displacement + size - 1, b));
             _a.Shrx(HostReg.Rcx, HostReg.Rcx, HostReg.Rsp);
         }
 
         byte* hit = _a.JumpIfRcxZero();
         // A former instruction's check may have destroyed the flags.
-        AddMiss(_a.Jump(), ColdKind.Miss, CanMakeFlags ? _recipe : default);
+        AddMiss(_a.Jump(), spare ? ColdKind.MissWithRcxInR11 : ColdKind.Miss, CanMakeFlags ? _recipe : default);
         _a.BindShort(hit);
-        _a.Load(HostReg.Rcx, save);
+        if (spare)
+            _a.Move(HostReg.Rcx, HostReg.R11);
+        else
+            _a.Load(HostReg.Rcx, save);
         _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + 2 * Tlb.ArrayStride));
+    }
+
+    /// <summary>Whether the address of a memory operand is a register that the host has, and a displacement.</summary>
+    private static bool IsBased(Op* op, out HostReg address, out int displacement)
+    {
+        (address, displacement) = (HostReg.None, (int)op->Disp);
+        if (op->Seg >= SegmentName.FS || op->Has(OpFlags.RipRelative) || op->AddrSize != 8 || op->Base == 0xFF || op->Index != 0xFF || RegisterMap.InMemory(op->Base)
+            || op->Disp != (int)op->Disp || displacement > int.MaxValue - 4096)
+            return false;
+        address = RegisterMap.Host(op->Base);
+        return true;
     }
 
     /// <summary>The address's place in the TLB in R10. Without PEXT it takes RCX where flags are to be kept.</summary>
@@ -171,6 +193,12 @@ internal sealed unsafe partial class BlockTranslator
         if (IsPinned)
             return EmitPinned((int)op->Disp);
         bool write = use != MemoryUse.Read, free = TryFreeFlags();
+        if (!free && IsBased(op, out HostReg based, out int displacement))
+        {
+            EmitCheck(based, size, write, aligned, displacement);
+            return new HostMemory(based, displacement, HostReg.R10);
+        }
+
         HostReg address = EmitAddress(op);
         if (free)
         {

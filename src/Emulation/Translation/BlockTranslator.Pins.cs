@@ -250,7 +250,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool free = TryFreeFlags();
         HostReg address = b;
-        if (pin.Low != 0 || b == HostReg.Rcx)
+        if (free && (pin.Low != 0 || b == HostReg.Rcx))
         {
             address = HostReg.R11;
             _a.Lea(HostReg.R11, new HostMemory(b, pin.Low));
@@ -260,7 +260,7 @@ internal sealed unsafe partial class BlockTranslator
         if (free)
             EmitShortCheck(address, pin.High - pin.Low, pin.Writes, addend: true);
         else
-            EmitCheck(address, pin.High - pin.Low, pin.Writes);
+            EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: pin.Low);
         _checkingPin = false;
         if (pin.Slot >= 0)
             _a.Store(PinPlace(pin), HostReg.R10);

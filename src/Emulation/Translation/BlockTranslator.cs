@@ -50,6 +50,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>A TLB miss: RCX back from where it was saved, the interpreter for instruction Index, then the next.</summary>
         Miss,
 
+        /// <summary>The same; RCX is in R11.</summary>
+        MissWithRcxInR11,
+
         /// <summary>A miss of the check that destroys flags: they are made again first.</summary>
         MissWithoutFlags,
 
@@ -225,6 +228,8 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
+            if (piece.Kind == ColdKind.MissWithRcxInR11)
+                _a.Move(HostReg.Rcx, HostReg.R11);
             if (piece.Kind == ColdKind.Miss)
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
             if (piece.Kind == ColdKind.MissWithFlagsPushed)
