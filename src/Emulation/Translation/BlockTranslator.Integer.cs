@@ -170,11 +170,22 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool regInMemory = !f.RegIsOpcode && f.Reg < 16 && RegisterMap.InMemory(f.Reg);
         bool vvvvInMemory = f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv);
-        if ((f.ByteReg && !f.RegIsOpcode && f.Reg >= 16) || (regInMemory && vvvvInMemory))
+        if ((f.ByteReg && !f.RegIsOpcode && f.Reg >= 16) || (regInMemory && vvvvInMemory && !f.WritesVvvv))
             return false;
         HostMemory m = EmitOperand(op, f.MemorySize, f.Memory);
         HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : regInMemory ? HostReg.R11 : RegisterMap.Host(f.Reg);
         HostReg vvvv = f.Vvvv < 0 ? HostReg.Rax : vvvvInMemory ? HostReg.R11 : RegisterMap.Host(f.Vvvv);
+        if (regInMemory && vvvvInMemory)
+        {
+            // MULX into two registers that are in memory: the operand to R10, which the low half may replace.
+            _a.Op(0x8B, (int)HostReg.R10, m, f.RexW);
+            _a.Vex(f.Opcode, (int)HostReg.R11, (int)HostReg.R10, HostReg.R10, f.RexW);
+            _a.Store(RegisterMap.Slot(f.Vvvv), HostReg.R10);
+            _a.Store(RegisterMap.Slot(f.Reg), HostReg.R11);
+            _addendPin = -1;
+            return true;
+        }
+
         if (regInMemory || vvvvInMemory)
         {
             m = FreeScratch(m);

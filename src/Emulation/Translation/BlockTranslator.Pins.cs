@@ -1,4 +1,5 @@
 using Iced.Intel;
+using VirtPS.Emulation.Thunks;
 using VirtPS.X86;
 
 namespace VirtPS.Emulation;
@@ -43,7 +44,7 @@ internal sealed unsafe partial class BlockTranslator
         public int Moves;
     }
 
-    private static bool TryGetAccess(Op* op, out BasedAccess access)
+    private bool TryGetAccess(Op* op, out BasedAccess access)
     {
         access = new BasedAccess { Base = 4, Size = 8 };
         switch (op->Code)
@@ -70,11 +71,20 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         if (!op->IsMemory || op->Base == 0xFF || op->Index != 0xFF || op->Seg >= SegmentName.FS || op->AddrSize != 8 || op->Has(OpFlags.RipRelative)
-            || RegisterMap.InMemory(op->Base) || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop
-            || !GuestForm.TryRead(op, out GuestForm f) || (f.ByteReg && !f.RegIsOpcode && f.Reg >= 16) || f.Vex)
+            || RegisterMap.InMemory(op->Base) || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || op->Disp != (int)op->Disp)
             return false;
-        access = new BasedAccess { Base = op->Base, Distance = (int)op->Disp, Size = f.MemorySize, Writes = f.Memory != MemoryUse.Read };
-        return op->Disp == (int)op->Disp;
+        (access.Base, access.Distance) = (op->Base, (int)op->Disp);
+        if (GuestForm.TryRead(op, out GuestForm f))
+        {
+            (access.Size, access.Writes) = (f.MemorySize, f.Memory != MemoryUse.Read);
+            return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
+        }
+
+        // What must be aligned is looked at one by one.
+        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.Aligned || v.MemorySize == 0)
+            return false;
+        (access.Size, access.Writes) = (v.MemorySize, v.Memory != MemoryUse.Read);
+        return true;
     }
 
     /// <summary>What an instruction adds to a register by itself; 0: nothing, or it is not known.</summary>
@@ -203,11 +213,18 @@ internal sealed unsafe partial class BlockTranslator
         _addendPin = -1;
     }
 
+    private bool IsVector(int index)
+    {
+        Op* op = _block->Ops + index;
+        return op->IsMemory && !GuestForm.TryRead(op, out _);
+    }
+
     private bool StaysInRegister(int pin)
     {
-        for (int i = _pins[pin].First + 1; i < _pins[pin].Last; i++)
+        for (int i = _pins[pin].First + 1; i <= _pins[pin].Last; i++)
         {
-            if (_pinOf[i] != pin && !KeepsAddend(i))
+            // A vector instruction may have to load the vector registers first, for which it uses R10.
+            if (_pinOf[i] == pin ? IsVector(i) : !KeepsAddend(i))
                 return false;
         }
 

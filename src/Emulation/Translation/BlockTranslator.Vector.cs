@@ -104,6 +104,7 @@ internal sealed unsafe partial class BlockTranslator
         if (_vectorsLoaded)
             return;
         _vectorsLoaded = true;
+        _addendPin = -1;
         _a.Move(HostReg.R10, HostReg.Rcx);
         _a.Load32(HostReg.Rcx, HostMemory.State(Stubs.VectorIdleOffset));
         byte* loaded = _a.JumpIfRcxZero();
