@@ -19,6 +19,15 @@ public sealed record EngineOptions
     /// <summary>Index the TLB without PEXT, which takes hundreds of cycles on AMD's processors before Zen 3.</summary>
     public bool AvoidPext { get; init; } = HasSlowPext;
 
+    /// <summary>
+    /// Executes every piece of generated code in the interpreter, too, and stops the machine with a <see cref="LockStepException"/> at the first difference (docs/TRANSLATION.md). For machines of one vCPU whose devices
+    /// do not write guest memory meanwhile; some hundred times slower.
+    /// </summary>
+    public bool LockStep { get; init; }
+
+    /// <summary>Called after each translation with the address of its <see cref="Block"/>; tests damage code through it.</summary>
+    internal Action<SoftVcpu, nint>? AfterTranslation { get; init; }
+
     private static bool HasSlowPext
     {
         get

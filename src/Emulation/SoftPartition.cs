@@ -51,6 +51,8 @@ public sealed unsafe class SoftPartition : IPartition
 
     internal SoftPartition(PartitionOptions options, EngineOptions engine)
     {
+        if (engine.LockStep && options.VcpuCount != 1)
+            throw new VirtException("StrategyOptionInvalid", $"lockstep=true needs a VM of one vCPU; this one has {options.VcpuCount}: the others would write memory between the two executions.", "Use -ProcessorCount 1, or leave lockstep out.", "lockstep");
         Options = options;
         Engine = engine;
     }

@@ -2,10 +2,11 @@ using VirtPS.Sdk;
 
 namespace VirtPS.Emulation;
 
-/// <summary>The options that every strategy over the software backend has: <c>tier</c> and <c>cpu</c>. Names and values are compared without regard to case.</summary>
+/// <summary>The options that every strategy over the software backend has: <c>tier</c>, <c>cpu</c> and <c>lockstep</c>. Names and values are compared without regard to case.</summary>
 /// <param name="Cpu">The modelled processor's level; x86-64-v3 when not given.</param>
 /// <param name="Translate">Whether guest code is translated; false where the host can't or <c>tier=interpreter</c> was asked for.</param>
-public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate)
+/// <param name="LockStep">Interpreter and translator check each other; see <see cref="EngineOptions.LockStep"/>.</param>
+public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep)
 {
     private static readonly string[] s_tiers = ["auto", "interpreter", "translator"];
 
@@ -28,6 +29,7 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate)
     {
         CpuLevel level = CpuLevel.V3;
         string tier = "auto";
+        bool lockStep = false;
         foreach ((string name, string value) in options)
         {
             switch (name.ToLowerInvariant())
@@ -41,6 +43,10 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate)
                     if (!s_levels.TryGetValue(value, out level))
                         throw Invalid($"The strategy {strategy} has no cpu '{value}'.", $"Use one of: {string.Join(", ", s_levels.Keys)}.", value);
                     break;
+                case "lockstep":
+                    if (!bool.TryParse(value, out lockStep))
+                        throw Invalid($"The option lockstep of the strategy {strategy} is true or false, not '{value}'.", "Use lockstep=true to have each piece of generated code checked by the interpreter.", value);
+                    break;
                 case string rest when !other(rest, value):
                     throw Invalid($"The strategy {strategy} has no option '{name}'.", $"It has: {names}.", name);
             }
@@ -48,8 +54,14 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate)
 
         if (tier == "translator" && !EngineOptions.CanTranslate)
             throw Invalid("The translator needs an x64 Linux host with BMI2.", "Use tier=auto, which takes the interpreter here.", tier);
-        return new SoftwareOptions(level, tier != "interpreter" && EngineOptions.CanTranslate);
+        bool translate = tier != "interpreter" && EngineOptions.CanTranslate;
+        if (lockStep && !translate)
+            throw Invalid("lockstep=true checks the translator, which is not used here.", "Leave lockstep out, or use tier=translator on an x64 Linux host with BMI2.", "lockstep");
+        return new SoftwareOptions(level, translate, lockStep);
     }
+
+    /// <summary>How the backend executes by these options. In lock-step everything is translated at once.</summary>
+    public EngineOptions ToEngine() => LockStep ? new EngineOptions { Translate = true, LockStep = true, HotAfter = 0 } : new EngineOptions { Translate = Translate };
 
     /// <summary>The error of an option that can't be used.</summary>
     public static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);

@@ -42,13 +42,13 @@ public sealed class FullStrategy : IStrategy
 
     public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log)
     {
-        return new SoftBackend(new EngineOptions { Translate = FullOptions.Parse(options).Translate });
+        return new SoftBackend(FullOptions.Parse(options).Software.ToEngine());
     }
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options)
     {
         var parsed = FullOptions.Parse(options);
-        CpuidPolicy policy = CpuidModel.Create(vcpuCount, HostFeatures.Current, parsed.Cpu);
+        CpuidPolicy policy = CpuidModel.Create(vcpuCount, HostFeatures.Current, parsed.Software.Cpu);
         return parsed.Enlightenment == Enlightenment.Kvm ? policy.WithKvm(CpuidPolicy.MachineKvmFeatures(vcpuCount)) : policy;
     }
 }

@@ -4,18 +4,18 @@ using VirtPS.Sdk;
 namespace VirtPS.Strategy.Para;
 
 /// <summary>The strategy's options, checked.</summary>
-internal sealed record ParaOptions(CpuLevel Cpu, bool Translate)
+internal sealed record ParaOptions(SoftwareOptions Software)
 {
     /// <summary>Throws <see cref="VirtException"/> <c>StrategyOptionInvalid</c> that names the option and lists what there is.</summary>
     public static ParaOptions Parse(IReadOnlyDictionary<string, string> options)
     {
-        SoftwareOptions software = SoftwareOptions.Parse("Para", options, "tier, cpu", (name, value) =>
+        SoftwareOptions software = SoftwareOptions.Parse("Para", options, "tier, cpu, lockstep", (name, value) =>
         {
             // A kernel that sees two hypervisors takes one of them: the guest must see Xen alone.
             if (name == "enlightenment" && !string.Equals(value, "None", StringComparison.OrdinalIgnoreCase))
                 throw SoftwareOptions.Invalid($"A Xen PV guest can't have the enlightenment '{value}': it talks to Xen.", "Use -Enlightenment None, or the strategy Full or Hardware.", value);
             return name == "enlightenment";
         });
-        return new ParaOptions(software.Cpu, software.Translate);
+        return new ParaOptions(software);
     }
 }

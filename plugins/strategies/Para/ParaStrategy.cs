@@ -28,8 +28,8 @@ public sealed class ParaStrategy : IStrategy
 
     public HostSupport Probe() => new(true, "The software backend runs Xen PV guests on every host that it runs on.");
 
-    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log) => new SoftBackend(new EngineOptions { Translate = ParaOptions.Parse(options).Translate });
+    public ICpuBackend CreateBackend(IReadOnlyDictionary<string, string> options, ILog log) => new SoftBackend(ParaOptions.Parse(options).Software.ToEngine());
 
     public CpuidPolicy CreateCpuidPolicy(int vcpuCount, IReadOnlyDictionary<string, string> options) =>
-        XenCpuid.Restrict(CpuidModel.Create(vcpuCount, HostFeatures.Current, ParaOptions.Parse(options).Cpu));
+        XenCpuid.Restrict(CpuidModel.Create(vcpuCount, HostFeatures.Current, ParaOptions.Parse(options).Software.Cpu));
 }

@@ -104,6 +104,8 @@ public sealed unsafe partial class SoftVcpu
             ulong want = A | (access == Access.Write ? D : 0);
             if ((leaf & want) != want)
             {
+                if (_lockStep is { IsAhead: true } l)
+                    return l.Refuse() ? WalkResult.Ok : WalkResult.Fault;
                 if (!SetBits(in w, leaf, want))
                     return WalkResult.Retry;
                 leaf |= want;
@@ -170,6 +172,8 @@ public sealed unsafe partial class SoftVcpu
                 return WalkResult.Ok;
             }
 
+            if (sideEffects && (e & A) == 0 && _lockStep is { IsAhead: true } l)
+                return l.Refuse() ? WalkResult.Ok : WalkResult.Fault;
             if (sideEffects && (e & A) == 0 && !SetBits(in w, e, A))
                 return WalkResult.Retry;
             table = e & AddressMask;

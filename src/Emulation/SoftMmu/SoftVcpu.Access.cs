@@ -136,7 +136,7 @@ public sealed unsafe partial class SoftVcpu
         target.Gpa = t.Gpa;
         MappedSlot? slot = FindSlot(t.Gpa);
         if (slot is null)
-            return true;
+            return _lockStep is not { IsAhead: true } l || l.Refuse();
         target.Host = slot.Host + (t.Gpa - slot.Gpa);
         Fill(linear, view, in t, slot);
         return true;
@@ -172,13 +172,19 @@ public sealed unsafe partial class SoftVcpu
         }
 
         MappedSlot? slot = FindSlot(target.Gpa);
+        if (!LockStepMayWrite(slot, target.Gpa - (slot?.Gpa ?? 0)))
+            return false;
         if (slot is null || slot.ReadOnly)
             return true;
         ulong offset = target.Gpa - slot.Gpa;
         target.Host = slot.Host + offset;
         NoteHostWrite(slot, offset, size);
         if ((Volatile.Read(ref slot.Flags[offset >> 12]) & MemorySlot.CodeFlag) == 0)
+        {
             Tlb.Entry(_views[view].Entries, linear)->WriteTag = Tlb.TagOf(linear);
+            _lockStep?.NoteWriteTag(Tlb.Entry(_views[view].Entries, linear));
+        }
+
         return true;
     }
 

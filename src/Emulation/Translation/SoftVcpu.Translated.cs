@@ -41,6 +41,8 @@ public sealed unsafe partial class SoftVcpu
             return;
         _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
         _translator = new BlockTranslator(_cache, _arena!, Partition.Engine.AvoidPext);
+        if (Partition.Engine.LockStep)
+            _lockStep = new LockStep(this);
         _faultRange = HostFaults.Instance?.Add(_cache.Start, _cache.Size, _cache.Stubs.ExitFault + _cache.Shift, _memory.StackPointer) ?? -1;
         _self = GCHandle.Alloc(this, GCHandleType.Normal);
         N->Self = GCHandle.ToIntPtr(_self);
@@ -62,6 +64,7 @@ public sealed unsafe partial class SoftVcpu
         if (_faultRange >= 0)
             HostFaults.Instance!.Remove(_faultRange);
         _cache?.Dispose();
+        _lockStep?.Dispose();
         if (_self.IsAllocated)
             _self.Free();
     }
@@ -132,7 +135,7 @@ public sealed unsafe partial class SoftVcpu
             if (pendingLink != 0)
                 ConnectLink(pendingLink, block);
             pendingLink = 0;
-            switch (EnterCode(_cache!.Executable(block->Translation)))
+            switch (EnterCode(block))
             {
                 case TranslatedExit.Link:
                     pendingLink = (int)n->ExitSite;
@@ -141,7 +144,8 @@ public sealed unsafe partial class SoftVcpu
                 case TranslatedExit.Indirect:
                     if ((ulong)((long)S->Rip << 16 >> 16) != S->Rip && n->ExitSite != Stubs.NoSite)
                         return BranchAgain(n->ExitSite);
-                    FillJump(S->Rip);
+                    if (_lockStep is null)
+                        FillJump(S->Rip);
                     break;
                 case TranslatedExit.Unpinned:
                     Unpin(n->ExitSite);
@@ -195,24 +199,31 @@ public sealed unsafe partial class SoftVcpu
         }
 
         block->Heat = 0;
-        if (_translator!.Translate(block, linear))
-            return true;
-        block->Heat = NeverHot;
-        return false;
+        if (!_translator!.Translate(block, linear))
+        {
+            block->Heat = NeverHot;
+            return false;
+        }
+
+        Partition.Engine.AfterTranslation?.Invoke(this, (nint)block);
+        return true;
     }
 
-    private TranslatedExit EnterCode(byte* code)
+    private TranslatedExit EnterCode(Block* block)
     {
         NativeCpu* n = N;
-        *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
         n->VectorReady = VectorsReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
+        _lockStep?.Begin(block, 0);
+        *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
-        var exit = (TranslatedExit)enter(_memory.StackPointer, code);
+        var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
         S->InstructionsRetired += *_memory.Hot(VcpuMemory.RetiredOffset);
         if (exit is TranslatedExit.Link or TranslatedExit.Indirect or TranslatedExit.Unpinned)
             n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
+        if (_lockStep is not null)
+            EndLockStep(exit);
         return exit;
     }
 
@@ -233,7 +244,7 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>Linear address of the start of the block that generated code is in.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private ulong StartOf(Block* block) =>
+    internal ulong StartOf(Block* block) =>
         (block->Mode & CodeMode.User) != 0 ? *_memory.Hot(VcpuMemory.PageBaseOffset) | block->Gpa & 0xFFF : block->EntryLinear;
 
     private ulong TargetOf(int link)
@@ -255,6 +266,9 @@ public sealed unsafe partial class SoftVcpu
                 FillGuard(link, target);
             return;
         }
+
+        if (_lockStep is not null)
+            return;
 
         if (l.Kind == LinkKind.SecondPage && (target->Gpa & ~0xFFFul) != l.From->Gpa2)
             return;
@@ -489,6 +503,7 @@ public sealed unsafe partial class SoftVcpu
         n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         ulong* retired = _memory.Hot(VcpuMemory.RetiredOffset);
         uint changes = _tlbChanges;
+        _lockStep?.Arrive((int)index);
         if (!op->Slow(this, op))
         {
             *retired += index;
@@ -500,6 +515,7 @@ public sealed unsafe partial class SoftVcpu
         if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->IsFresh && changes == _tlbChanges
             && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0))
         {
+            _lockStep?.Begin(block, (int)index + 1);
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
             return TranslatedExit.None;
         }

@@ -1,0 +1,160 @@
+using VirtPS.Sdk;
+
+namespace VirtPS.Emulation.Tests;
+
+/// <summary>Interpreter and translator in lock-step: that it runs whole programs, and that it can fail.</summary>
+public sealed unsafe class LockStepTests
+{
+    private static TestGuest Guest(Action<SoftVcpu, nint>? afterTranslation = null)
+    {
+        Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
+        var g = new TestGuest(1, new EngineOptions { Translate = true, HotAfter = 0, LockStep = true, AfterTranslation = afterTranslation });
+        g.LongMode();
+        return g;
+    }
+
+    /// <summary>Loops short and long, calls, stores beside each other, an access over a page end, a helper in the middle.</summary>
+    private static void Program(Assembler a)
+    {
+        Label top = a.CreateLabel(), inner = a.CreateLabel(), function = a.CreateLabel(), end = a.CreateLabel();
+        a.mov(ebx, (uint)TestGuest.Data);
+        a.mov(ecx, 1000);
+        a.xor(eax, eax);
+        a.Label(ref top);
+        a.add(rax, rcx);
+        a.mov(__[rbx + rcx * 8], rax);
+        a.mov(__qword_ptr[rbx + rcx * 8 + 0x2FFC], rax);
+        a.call(function);
+        a.cpuid();
+        a.mov(ebx, (uint)TestGuest.Data);
+        a.mov(ecx, __dword_ptr[rbx + 0x7000]);
+        a.mov(edx, 70);
+        a.Label(ref inner);
+        a.imul(rsi, rdx);
+        a.xor(rsi, rcx);
+        a.dec(edx);
+        a.jnz(inner);
+        a.dec(ecx);
+        a.jnz(top);
+        a.jmp(end);
+        a.Label(ref function);
+        a.mov(__dword_ptr[rbx + 0x7000], ecx);
+        a.pushfq();
+        a.pop(rdi);
+        a.shl(rdi, cl);
+        a.movd(xmm1, ecx);
+        a.paddd(xmm2, xmm1);
+        a.ret();
+        a.Label(ref end);
+    }
+
+    [Fact]
+    public void A_program_agrees()
+    {
+        using TestGuest g = Guest();
+        g.S->Cr4 |= Cr4.OSXSAVE;
+        g.S->Xcr0 = 7;
+        g.Cpu.CommitState();
+        g.Run64(Program);
+        LockStep l = g.Cpu.LockStep!;
+        TestContext.Current.TestOutputHelper?.WriteLine(l.ToString());
+        Assert.True(l.Instructions > 100_000, l.ToString());
+        Assert.True(l.NotCompared < l.Instructions / 100, l.ToString());
+    }
+
+    /// <summary>Code that changes itself in each round: written by the interpreter alone, between two pieces.</summary>
+    [Fact]
+    public void Code_that_changes_itself_agrees()
+    {
+        using TestGuest g = Guest();
+        g.Run64(a =>
+        {
+            Label top = a.CreateLabel(), patched = a.CreateLabel();
+            a.xor(edx, edx);
+            a.mov(ecx, 200);
+            a.Label(ref top);
+            a.lea(rbx, __[patched]);
+            a.mov(__dword_ptr[rbx + 1], ecx);
+            a.Label(ref patched);
+            a.mov(eax, 0x11111111);
+            a.add(rdx, rax);
+            a.dec(ecx);
+            a.jnz(top);
+        });
+        Assert.Equal(200ul * 201 / 2, g[Gpr.Rdx]);
+        Assert.True(g.Cpu.LockStep!.Instructions > 0);
+    }
+
+    /// <summary>One bit of one immediate in generated code: found, at that instruction, with both values.</summary>
+    [Fact]
+    public void A_wrong_register_is_found_at_its_instruction()
+    {
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x12345678, 0x12345679));
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            a.mov(ebx, 1);
+            a.add(rcx, rbx);
+            a.mov(edx, 0x12345678);
+            a.lea(rsi, __[rdx + rcx]);
+            a.mov(edi, 3);
+        }));
+        Assert.Contains("mov edx,12345678h", e.Message, StringComparison.Ordinal);
+        Assert.Contains($"0x{TestGuest.Code + 8:X}", e.Message, StringComparison.Ordinal);
+        Assert.Contains("0000000012345678 0000000012345679", e.Report, StringComparison.Ordinal);
+        Assert.Contains("Host code:", e.Report, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData(0x40, 0x48)]       // beside the right place, in the same page
+    [InlineData(0x40, 0x4000)]     // in a page that the interpreter does not write
+    public void A_store_to_the_wrong_place_is_found(int right, int wrong)
+    {
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x77770000 + right, 0x77770000 + wrong));
+        g[Gpr.Rbx] = unchecked(TestGuest.Data - 0x77770000);
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            // The first store to a page sets bits in the page tables and is the interpreter's.
+            a.mov(eax, 5);
+            a.mov(__dword_ptr[rbx + 0x77770100], eax);
+            a.mov(ecx, 6);
+            a.mov(__dword_ptr[rbx + 0x77770000 + right], eax);
+            a.mov(ecx, 7);
+        }));
+        Assert.Contains("mov", e.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>A loop that goes round in generated code, damaged in its second copy alone.</summary>
+    [Fact]
+    public void A_wrong_round_of_a_loop_is_found()
+    {
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x12345678, 0x12345679, last: true));
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.mov(ecx, 5);
+            a.Label(ref top);
+            a.add(rdx, 0x12345678);
+            a.dec(ecx);
+            a.jnz(top);
+        }));
+        Assert.Contains("add rdx,12345678h", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void One_vCPU_only()
+    {
+        var e = Assert.Throws<VirtException>(() => new TestGuest(2, new EngineOptions { Translate = true, LockStep = true }));
+        Assert.Equal("StrategyOptionInvalid", e.ErrorId);
+    }
+
+    /// <summary>Replaces a 32-bit value in a block's generated code, where it is found first or last.</summary>
+    private static void Damage(SoftVcpu cpu, Block* block, int from, int to, bool last = false)
+    {
+        TranslationCache cache = cpu.Translations!;
+        ref TranslatedBlock t = ref cache.At(block->Translation);
+        var code = new Span<byte>(cache.Executable(block->Translation) - cache.Shift, t.Size);
+        int at = last ? code.LastIndexOf(BitConverter.GetBytes(from)) : code.IndexOf(BitConverter.GetBytes(from));
+        if (at >= 0)
+            BitConverter.TryWriteBytes(code[at..], to);
+    }
+}
