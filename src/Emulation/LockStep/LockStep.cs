@@ -45,8 +45,13 @@ internal sealed unsafe partial class LockStep : IDisposable
     /// <summary>State at the start of the piece, as the interpreter left it, as generated code left it.</summary>
     private readonly NativeCpu* _before, _expected, _real;
 
-    /// <summary>TLB entries that got a write tag since the piece began: without one, generated code can't write a page unseen.</summary>
-    private readonly List<nint> _writable = [];
+    /// <summary>
+    /// TLB entries whose write tag is for a page that is kept, and those that have got one between pieces: without a tag, generated code can't write a page unseen. Some pages are kept for
+    /// later pieces, so that a write to a wrong page is not only ever a miss, which the interpreter sets right.
+    /// </summary>
+    private readonly List<nint> _writable = [], _fresh = [];
+    private const int KeptPages = 6;
+    private ulong _mapGeneration;
 
     /// <summary>Pages that the interpreter wrote.</summary>
     private readonly byte*[] _pages = new byte*[MaxPages];
@@ -98,13 +103,12 @@ internal sealed unsafe partial class LockStep : IDisposable
     /// <summary>Generated code goes on at instruction <paramref name="index"/> of a block; registers and lazy flags are in the state.</summary>
     public void Begin(Block* block, int index)
     {
-        DropWriteTags();
+        KeepPages();
         _block = block;
         (_index, _open) = (index, true);
         _position = _cpu.HotRetired + (ulong)index;
         S->Rip = _cpu.StartOf(block) + (index < block->Count ? block->Ops[index].Offset : block->ByteCount);
         Save(_before);
-        _pageCount = 0;
         RunAhead(MaxSteps);
         Save(_expected);
         for (int i = 0; i < _pageCount; i++)
@@ -265,13 +269,27 @@ internal sealed unsafe partial class LockStep : IDisposable
         return true;
     }
 
-    public void NoteWriteTag(TlbEntry* entry) => _writable.Add((nint)entry);
+    public void NoteWriteTag(TlbEntry* entry) => (IsAhead ? _writable : _fresh).Add((nint)entry);
 
-    private void DropWriteTags()
+    private void KeepPages()
     {
-        foreach (nint e in CollectionsMarshal.AsSpan(_writable))
+        Drop(_fresh);
+        if (_pageCount > KeptPages || _mapGeneration != N->MapGeneration)
+        {
+            _mapGeneration = N->MapGeneration;
+            Drop(_writable);
+            _pageCount = 0;
+        }
+
+        for (int i = 0; i < _pageCount; i++)
+            Copy(Old(i), _pages[i]);
+    }
+
+    private void Drop(List<nint> tags)
+    {
+        foreach (nint e in CollectionsMarshal.AsSpan(tags))
             ((TlbEntry*)e)->WriteTag = SoftVcpu.NoWriteTag((TlbEntry*)e, _cpu);
-        _writable.Clear();
+        tags.Clear();
     }
 
     private static void Copy(byte* to, byte* from) => Unsafe.CopyBlock(to, from, PageSize);

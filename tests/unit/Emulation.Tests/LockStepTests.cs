@@ -106,7 +106,7 @@ public sealed unsafe class LockStepTests
 
     [Theory]
     [InlineData(0x40, 0x48)]       // beside the right place, in the same page
-    [InlineData(0x40, 0x4000)]     // in a page that the interpreter does not write
+    [InlineData(0x40, 0x4000)]     // in another page that was written before
     public void A_store_to_the_wrong_place_is_found(int right, int wrong)
     {
         using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x77770000 + right, 0x77770000 + wrong));
@@ -115,7 +115,13 @@ public sealed unsafe class LockStepTests
         {
             // The first store to a page sets bits in the page tables and is the interpreter's.
             a.mov(eax, 5);
+            Label next = a.CreateLabel();
             a.mov(__dword_ptr[rbx + 0x77770100], eax);
+            a.mov(__dword_ptr[rbx + 0x77774000], eax);
+            a.mov(__dword_ptr[rbx + 0x77774000], ecx);
+            a.jmp(next);
+            a.nop();
+            a.Label(ref next);
             a.mov(ecx, 6);
             a.mov(__dword_ptr[rbx + 0x77770000 + right], eax);
             a.mov(ecx, 7);
