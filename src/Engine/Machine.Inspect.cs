@@ -187,15 +187,21 @@ public sealed unsafe partial class Machine
     {
         RingCounters* c = runner.Vcpu.Counters;
         VcpuStatistics? statistics = runner.Vcpu.ReadStatistics();
+        ulong[]? instructions = Capabilities.CountsInstructions ? new ReadOnlySpan<ulong>(c->Instructions, 4).ToArray() : null;
+        ulong[]? nanoseconds = c->NanosecondsValid != 0 ? new ReadOnlySpan<ulong>(c->Nanoseconds, 4).ToArray() : null;
+        ulong run = runner.RunNanoseconds;
         return new RingMeasurement
         {
             VMName = Configuration.Name,
             VMId = Configuration.Id,
             Vcpu = runner.Index,
             Fidelity = Capabilities.RingFidelity,
-            Instructions = Capabilities.CountsInstructions ? [.. new ReadOnlySpan<ulong>(c->Instructions, 4)] : null,
-            Time = c->NanosecondsValid != 0 ? [.. new ReadOnlySpan<ulong>(c->Nanoseconds, 4).ToArray().Select(ToTime)] : null,
-            RunTime = ToTime(runner.RunNanoseconds),
+            Instructions = instructions,
+            Time = nanoseconds is null ? null : [.. nanoseconds.Select(ToTime)],
+            InstructionsPerSecond = instructions is null ? null : Rate(instructions.Aggregate(0ul, (a, b) => a + b), run),
+            RingInstructionsPerSecond = instructions is null || nanoseconds is null ? null : [.. instructions.Zip(nanoseconds, Rate)],
+            Engine = statistics?.Engine,
+            RunTime = ToTime(run),
             HaltedTime = ToTime(runner.HaltedNanoseconds),
             Transitions = Named<RingCause>(c->Transitions),
             SameRingEvents = Named<RingCause>(c->SameRing),
@@ -244,6 +250,8 @@ public sealed unsafe partial class Machine
 
         return result;
     }
+
+    private static double? Rate(ulong count, ulong nanoseconds) => nanoseconds == 0 ? null : count * 1e9 / nanoseconds;
 
     private static TimeSpan ToTime(ulong nanoseconds) => TimeSpan.FromTicks((long)(nanoseconds / 100));
 

@@ -47,6 +47,9 @@ internal enum OpFlags : ushort
 
     /// <summary>Memory operands go by the short path: no base or limit can matter.</summary>
     Flat = 0x2000,
+
+    /// <summary>Set when its block is translated: no host code was made for it.</summary>
+    LeftToInterpreter = 0x4000,
 }
 
 /// <summary>

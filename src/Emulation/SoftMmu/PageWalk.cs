@@ -49,6 +49,7 @@ public sealed unsafe partial class SoftVcpu
             return true;
         }
 
+        _engine.PageWalks++;
         for (;;)
         {
             WalkResult r = WalkTables(linear, access, view, sideEffects: true, out t, out uint error);

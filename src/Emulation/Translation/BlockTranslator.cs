@@ -183,6 +183,7 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitInterpreted()
     {
         bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
+        _block->Ops[_index].Flags |= OpFlags.LeftToInterpreter;
         _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (_vectorsLoaded && !ends ? Stubs.KeepVectors : 0));
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.

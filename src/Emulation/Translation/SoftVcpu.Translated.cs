@@ -89,6 +89,7 @@ public sealed unsafe partial class SoftVcpu
     {
         if (_cache is null)
             return;
+        _engine.Evictions++;
         _cache.Clear();
         ClearJumps(user: true);
         ClearJumps(user: false);
@@ -205,7 +206,7 @@ public sealed unsafe partial class SoftVcpu
             return false;
         }
 
-        Partition.Engine.AfterTranslation?.Invoke(this, (nint)block);
+        NoteTranslation(block);
         return true;
     }
 
@@ -220,6 +221,8 @@ public sealed unsafe partial class SoftVcpu
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
         var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
         S->InstructionsRetired += *_memory.Hot(VcpuMemory.RetiredOffset);
+        _engine.Entries++;
+        _engine.Exits[(int)exit]++;
         if (exit is TranslatedExit.Link or TranslatedExit.Indirect or TranslatedExit.Unpinned)
             n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         if (_lockStep is not null)
@@ -503,6 +506,7 @@ public sealed unsafe partial class SoftVcpu
         n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         ulong* retired = _memory.Hot(VcpuMemory.RetiredOffset);
         uint changes = _tlbChanges;
+        _engine.CountCall(op);
         _lockStep?.Arrive((int)index);
         if (!op->Slow(this, op))
         {

@@ -183,11 +183,14 @@ public unsafe interface IVcpu : IDisposable
 /// <summary>Exits and processor time of one vCPU as its backend knows them.</summary>
 public sealed record VcpuStatistics
 {
-    /// <summary>Returns from guest code to this process, by the backend's own names of the reasons (KVM: <c>IO</c>, <c>MMIO</c>, <c>HLT</c> …).</summary>
-    public required IReadOnlyDictionary<string, ulong> Exits { get; init; }
+    /// <summary>Returns from guest code to this process, by the backend's own names of the reasons (KVM: <c>IO</c>, <c>MMIO</c>, <c>HLT</c> …); null: it has no names of its own.</summary>
+    public required IReadOnlyDictionary<string, ulong>? Exits { get; init; }
 
     /// <summary>Whatever else it counts, by its own names.</summary>
     public required IReadOnlyDictionary<string, ulong> Counters { get; init; }
+
+    /// <summary>What a software engine has done; null for hardware.</summary>
+    public Rings.EngineMeasurement? Engine { get; init; }
 
     /// <summary>Processor time of the vCPU's thread in guest code; null where it can't be told apart.</summary>
     public TimeSpan? GuestTime { get; init; }

@@ -74,6 +74,15 @@ public sealed record RingMeasurement
     public required IReadOnlyList<ulong>? Instructions { get; init; }
     public required IReadOnlyList<TimeSpan>? Time { get; init; }
 
+    /// <summary>Instructions per second of <see cref="RunTime"/> so far; null where instructions are not counted or nothing has run.</summary>
+    public double? InstructionsPerSecond { get; init; }
+
+    /// <summary>The same by ring, of the ring's own <see cref="Time"/>; an entry is null where the ring has no time yet.</summary>
+    public IReadOnlyList<double?>? RingInstructionsPerSecond { get; init; }
+
+    /// <summary>What the software engine has done; null under a strategy that runs on the processor itself.</summary>
+    public EngineMeasurement? Engine { get; init; }
+
     /// <summary>Elapsed time inside the backend: guest code and what it takes to run it.</summary>
     public required TimeSpan RunTime { get; init; }
     public required TimeSpan HaltedTime { get; init; }
@@ -98,6 +107,37 @@ public sealed record RingMeasurement
     /// <summary>Hypercalls by name; empty for guests that make none.</summary>
     public IReadOnlyDictionary<string, ulong> Hypercalls { get; init; } = new Dictionary<string, ulong>();
     public required DateTimeOffset CapturedAt { get; init; }
+}
+
+/// <summary>What a software engine has done for one vCPU since power-on. Null: does not apply (no translator), or would cost speed to count.</summary>
+public sealed record EngineMeasurement
+{
+    /// <summary>Blocks translated, those translated again included, and the bytes of guest code in them.</summary>
+    public required ulong? TranslatedBlocks { get; init; }
+    public required ulong? TranslatedBytes { get; init; }
+
+    /// <summary>Bytes of generated code that there is room for, and that are used now.</summary>
+    public required long? CodeCacheSize { get; init; }
+    public required long? CodeCacheUsed { get; init; }
+
+    /// <summary>How often all code was dropped to make room.</summary>
+    public required ulong? CodeCacheEvictions { get; init; }
+
+    /// <summary>Entries into generated code from outside; blocks go on to each other without.</summary>
+    public required ulong? CodeEntries { get; init; }
+
+    /// <summary>Instructions for which no host code is made, executed by the interpreter from within generated code, by mnemonic.</summary>
+    public required IReadOnlyDictionary<string, ulong>? InterpretedInstructions { get; init; }
+
+    /// <summary>
+    /// Times that execution took the long way, by cause. In generated code: <c>LeftToInterpreter</c> (sum of <see cref="InterpretedInstructions"/>), <c>AccessMiss</c> (an access that the TLB does not answer: not there, a
+    /// device, over a page end, code beside it), <c>OtherMiss</c> (a rare case of another instruction), <c>LinkExit</c> (a branch not linked), <c>IndirectMiss</c> (a target not in the jump cache), <c>Fault</c>. Wherever executed: <c>PageWalk</c>,
+    /// <c>CodeInvalidation</c>, <c>Mmio</c>, <c>Port</c>, <c>Exception</c>, <c>Interrupt</c>.
+    /// </summary>
+    public required IReadOnlyDictionary<string, ulong> SlowPaths { get; init; }
+
+    /// <summary>Indirect branches that the jump cache answered. Generated code does not count them: null.</summary>
+    public required ulong? JumpCacheHits { get; init; }
 }
 
 /// <summary>What happened in a bounded number of instructions.</summary>
