@@ -17,7 +17,7 @@
         'Set-VirtVM', 'Rename-VirtVM', 'Remove-VirtVM',
         'Add-VirtVMDevice', 'Get-VirtVMDevice', 'Remove-VirtVMDevice',
         'Add-VirtVMDisk', 'Get-VirtVMDisk', 'Set-VirtVMDisk', 'Remove-VirtVMDisk',
-        'Get-VirtRingState', 'Trace-VirtRing', 'Measure-VirtRing', 'Show-VirtRing', 'Get-VirtRegister', 'Get-VirtGuestMemory', 'Get-VirtDisassembly',
+        'Get-VirtRingState', 'Trace-VirtRing', 'Measure-VirtRing', 'Show-VirtRing', 'Get-VirtHotSpot', 'Get-VirtRegister', 'Get-VirtGuestMemory', 'Get-VirtDisassembly',
         'Compare-VirtStrategy',
         'Receive-VirtConsole', 'Send-VirtConsole', 'Connect-VirtConsole',
         'Get-VirtImage', 'Save-VirtImage', 'New-VirtInitrd',

@@ -82,6 +82,37 @@ Describe 'A VM from New- to Remove-VirtVM' {
         $measure.Transitions['Syscall'] | Should -BeGreaterThan 0
     }
 
+    It 'says what the engine did' {
+        $measure = Measure-VirtRing -Name life
+        $measure.InstructionsPerSecond | Should -BeGreaterThan 0
+        @($measure.RingInstructionsPerSecond).Count | Should -Be 4
+        $measure.Engine.SlowPaths['PageWalk'] | Should -BeGreaterThan 0
+        $measure.Engine.SlowPaths['Port'] | Should -BeGreaterThan 0
+        $measure.Engine.JumpCacheHits | Should -BeNullOrEmpty
+    }
+
+    It 'shows hot spots' {
+        $spots = @(Get-VirtHotSpot life -Duration 0.5 -First 5)
+        $spots.Count | Should -BeGreaterThan 0
+        $spots.Count | Should -BeLessThan 6
+        $spots[0].Share | Should -BeGreaterThan 0
+        ($spots | Measure-Object -Property Share -Sum).Sum | Should -BeLessThan 1.0001
+        $spots[0].Symbol | Should -BeNullOrEmpty
+        $spots[0].Instructions[0].Address | Should -Be $spots[0].Address
+        ($spots | Out-String) | Should -Match '0x'
+    }
+
+    It 'finds symbols in a System.map' {
+        $map = Join-Path ([IO.Path]::GetTempPath()) "virtps-map-$PID"
+        Set-Content -LiteralPath $map -Value '0000000000000001 T everything'
+        $spot = Get-VirtHotSpot life -Duration 0.2 -First 1 -SymbolFile $map
+        if ($spot.Address -lt 0x10000) { $spot.Symbol | Should -Match 'everything' } else { $spot.Symbol | Should -BeNullOrEmpty }
+        Set-Content -LiteralPath $map -Value 'not a map'
+        { Get-VirtHotSpot life -SymbolFile $map -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
+        Remove-Item -LiteralPath $map
+        { Get-VirtHotSpot life -SymbolFile $map -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
+    }
+
     It 'draws its rings' { (Show-VirtRing life) -join "`n" | Should -Match 'VMM' }
 
     It 'shows registers, memory and code' {
@@ -96,6 +127,7 @@ Describe 'A VM from New- to Remove-VirtVM' {
         $one = (Measure-VirtRing life).Instructions
         $two = (Measure-VirtRing life).Instructions
         ($two -join ',') | Should -Be ($one -join ',')
+        { Get-VirtHotSpot life -Duration 0.1 -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidVMState*'
         Resume-VirtVM life
         (Get-VirtVM life).State | Should -Be 'Running'
     }

@@ -18,6 +18,10 @@ public sealed partial class VirtHost
     public async Task<IReadOnlyList<RingMeasurement>> MeasureRingAsync(Guid id, CancellationToken cancellation = default) =>
         await InvokeAsync<RingMeasurement[]>(id, "be measured", RpcMethods.MeasureRing, [], cancellation).ConfigureAwait(false);
 
+    /// <summary>Samples a running VM for <paramref name="duration"/> (10 ms to an hour) and gives its hottest places, at most <paramref name="first"/> (1 to 1000).</summary>
+    public async Task<IReadOnlyList<HotSpot>> GetHotSpotsAsync(Guid id, TimeSpan duration, int first, CancellationToken cancellation = default) =>
+        await InvokeAsync<HotSpot[]>(id, "be sampled", RpcMethods.GetHotSpots, [duration.TotalSeconds, first], cancellation).ConfigureAwait(false);
+
     /// <summary>
     /// Executes <paramref name="count"/> instructions (1 to 1,000,000) of one vCPU one at a time, while the others stand still, and gives every ring transition among them: with fidelity
     /// <see cref="RingFidelity.Exact"/>, whatever the strategy. Ends early after <paramref name="limit"/>; <see cref="RingSpan.InstructionCount"/> says how far it came.

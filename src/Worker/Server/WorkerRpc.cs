@@ -17,6 +17,7 @@ internal sealed class WorkerRpc(VmRun run)
     private static readonly TimeSpan Ring3Interval = TimeSpan.FromMilliseconds(20);
 
     private readonly MachineInspector _inspector = new(run);
+    private readonly HotSpotSampler _sampler = new(run);
 
     public async Task ServeAsync(Stream connection, CancellationToken stop)
     {
@@ -45,6 +46,7 @@ internal sealed class WorkerRpc(VmRun run)
         rpc.AddLocalRpcMethod(RpcMethods.GetDevices, () => Guard(GetDevices));
         rpc.AddLocalRpcMethod(RpcMethods.GetRingStates, () => Guard(() => _inspector.GetRingStates(Machine)));
         rpc.AddLocalRpcMethod(RpcMethods.MeasureRing, () => Guard(() => _inspector.MeasureRings(Machine)));
+        rpc.AddLocalRpcMethod(RpcMethods.GetHotSpots, (double seconds, int first, CancellationToken c) => GuardAsync(() => _sampler.SampleAsync(Machine, seconds, first, c)));
         rpc.AddLocalRpcMethod(RpcMethods.StepRing, (int vcpu, int count, bool includeSameRing, double seconds) => Guard(() => _inspector.StepRings(Machine, vcpu, count, includeSameRing, seconds)));
         rpc.AddLocalRpcMethod(RpcMethods.GetRegisters, (int vcpu) => Guard(() => _inspector.GetRegisters(Machine, vcpu)));
         rpc.AddLocalRpcMethod(RpcMethods.ReadMemory, (ulong address, int length, GuestAddressSpace space, int vcpu) => Guard(() => _inspector.ReadMemory(Machine, address, length, space, vcpu)));

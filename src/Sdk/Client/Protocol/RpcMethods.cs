@@ -27,6 +27,7 @@ internal static class RpcMethods
     public const string GetDevices = "getDevices";
     public const string GetRingStates = "getRingStates";
     public const string MeasureRing = "measureRing";
+    public const string GetHotSpots = "getHotSpots";
     public const string StepRing = "stepRing";
     public const string GetRegisters = "getRegisters";
     public const string ReadMemory = "readMemory";
