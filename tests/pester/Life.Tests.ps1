@@ -91,28 +91,6 @@ Describe 'A VM from New- to Remove-VirtVM' {
         $measure.Engine.JumpCacheHits | Should -BeNullOrEmpty
     }
 
-    It 'shows hot spots' {
-        $spots = @(Get-VirtHotSpot life -Duration 0.5 -First 5)
-        $spots.Count | Should -BeGreaterThan 0
-        $spots.Count | Should -BeLessThan 6
-        $spots[0].Share | Should -BeGreaterThan 0
-        ($spots | Measure-Object -Property Share -Sum).Sum | Should -BeLessThan 1.0001
-        $spots[0].Symbol | Should -BeNullOrEmpty
-        $spots[0].Instructions[0].Address | Should -Be $spots[0].Address
-        ($spots | Out-String) | Should -Match '0x'
-    }
-
-    It 'finds symbols in a System.map' {
-        $map = Join-Path ([IO.Path]::GetTempPath()) "virtps-map-$PID"
-        Set-Content -LiteralPath $map -Value '0000000000000001 T everything'
-        $spot = Get-VirtHotSpot life -Duration 0.2 -First 1 -SymbolFile $map
-        if ($spot.Address -lt 0x10000) { $spot.Symbol | Should -Match 'everything' } else { $spot.Symbol | Should -BeNullOrEmpty }
-        Set-Content -LiteralPath $map -Value 'not a map'
-        { Get-VirtHotSpot life -SymbolFile $map -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
-        Remove-Item -LiteralPath $map
-        { Get-VirtHotSpot life -SymbolFile $map -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
-    }
-
     It 'draws its rings' { (Show-VirtRing life) -join "`n" | Should -Match 'VMM' }
 
     It 'shows registers, memory and code' {
@@ -127,7 +105,6 @@ Describe 'A VM from New- to Remove-VirtVM' {
         $one = (Measure-VirtRing life).Instructions
         $two = (Measure-VirtRing life).Instructions
         ($two -join ',') | Should -Be ($one -join ',')
-        { Get-VirtHotSpot life -Duration 0.1 -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidVMState*'
         Resume-VirtVM life
         (Get-VirtVM life).State | Should -Be 'Running'
     }
@@ -149,6 +126,52 @@ Describe 'A VM from New- to Remove-VirtVM' {
         Remove-VirtVM -Name life -Force
         Test-Path -LiteralPath $path | Should -BeFalse
         @(Get-VirtVM).Count | Should -Be 0
+    }
+}
+
+Describe 'Get-VirtHotSpot' {
+    BeforeAll {
+        # inc rax; jmp to it: ring 0, long mode, never halted.
+        $binary = Join-Path $TestDrive 'loop.bin'
+        [IO.File]::WriteAllBytes($binary, [byte[]] (0x48, 0xFF, 0xC0, 0xEB, 0xFB))
+        $null = New-VirtVM -Name loop -FlatBinary $binary -EntryMode Long64 -LoadAddress 0x100000 -Memory 32MB -Strategy Full
+        Start-VirtVM loop
+        Start-Sleep -Milliseconds 300
+    }
+
+    AfterAll { Remove-All }
+
+    It 'finds the loop' {
+        $spots = @(Get-VirtHotSpot loop -Duration 0.3 -First 5)
+        $spots[0].Address | Should -Be 0x100000
+        $spots[0].Share | Should -BeGreaterThan 0.9
+        $spots[0].Ring | Should -Be 0
+        $spots[0].Cr3 | Should -BeNullOrEmpty
+        $spots[0].Symbol | Should -BeNullOrEmpty
+        $spots[0].HaltedSamples | Should -Be 0
+        @($spots[0].Instructions).Count | Should -Be 2
+        $spots[0].Instructions[0].Instruction | Should -Be 'inc rax'
+        ($spots | Out-String -Width 140) | Should -Match '0x100000'
+    }
+
+    It 'knows symbols from a System.map, and says what is wrong with one' {
+        $map = Join-Path $TestDrive 'System.map'
+        Set-Content -LiteralPath $map -Value '00000000000ffff0 T before_it', '0000000000200000 T behind_it', '0000000000100000 D data'
+        (Get-VirtHotSpot loop -Duration 0.2 -First 1 -SymbolFile $map).Symbol | Should -Be 'before_it+0x10'
+        Set-Content -LiteralPath $map -Value 'not a map'
+        { Get-VirtHotSpot loop -SymbolFile $map -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
+        { Get-VirtHotSpot loop -SymbolFile "$map.none" -ErrorAction Stop } | Should -Throw -ErrorId 'SymbolFileInvalid*'
+    }
+
+    It 'counts what it translated' {
+        $engine = (Measure-VirtRing loop).Engine
+        if ($engine.CodeCacheSize) { $engine.TranslatedBlocks | Should -BeGreaterThan 0; $engine.CodeEntries | Should -BeGreaterThan 0 }
+        else { $engine.TranslatedBlocks | Should -BeNullOrEmpty }
+    }
+
+    It 'needs a running VM' {
+        Suspend-VirtVM loop
+        { Get-VirtHotSpot loop -Duration 0.1 -ErrorAction Stop } | Should -Throw -ErrorId 'InvalidVMState*'
     }
 }
 

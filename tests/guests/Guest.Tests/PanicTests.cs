@@ -32,6 +32,17 @@ public class PanicTests
         }
     }
 
+    /// <summary>The machine starts again each time, over what the former run has left.</summary>
+    [Fact]
+    public async Task It_starts_again_and_again()
+    {
+        using DebianImages images = await DebianImages.FindAsync();
+        var boot = new BootConfiguration { Kind = BootKind.Linux, Kernel = images.Kernel, CommandLine = "console=ttyS0 panic=-1 quiet" };
+        using var guest = new GuestRun(boot, 512 << 20, onReset: GuestResetAction.Restart);
+        guest.Machine.PowerOn();
+        Assert.True(guest.WaitFor("not syncing", TimeSpan.FromSeconds(60), 4), Where(guest));
+    }
+
     private static string Where(GuestRun guest) =>
         string.Join("; ", guest.Machine.CaptureRings().Select(v => $"vCPU {v.State.Vcpu} at 0x{v.State.Rip:X}, {v.State.MpState}, {v.State.LastExit}")) + "\n" + guest;
 
