@@ -32,6 +32,24 @@ public class PanicTests
         }
     }
 
+    /// <summary>Each way that the kernel knows to restart a PC (Documentation/admin-guide/kernel-parameters.txt, reboot=): ACPI's register, keyboard controller, port 0xCF9, triple fault; and without ACPI.</summary>
+    [Theory]
+    [InlineData("reboot=a", "0xCF9")]
+    [InlineData("reboot=k", "keyboard controller")]
+    [InlineData("reboot=p", "0xCF9")]
+    [InlineData("reboot=t", "riple fault")]
+    [InlineData("acpi=off", "keyboard controller")]
+    [InlineData("reboot=k", "keyboard controller", "interpreter")]
+    public async Task Each_way_to_restart_is_seen(string option, string reason, string tier = "auto")
+    {
+        using DebianImages images = await DebianImages.FindAsync();
+        var boot = new BootConfiguration { Kind = BootKind.Linux, Kernel = images.Kernel, CommandLine = "console=ttyS0 panic=-1 " + option };
+        using var guest = new GuestRun(boot, 512 << 20, strategyOptions: new Dictionary<string, string> { ["tier"] = tier });
+        guest.Machine.PowerOn();
+        Assert.True(guest.WaitForEnd(TimeSpan.FromSeconds(60)), Where(guest));
+        Assert.Contains(reason, guest.Machine.StatusReason, StringComparison.Ordinal);
+    }
+
     /// <summary>The machine starts again each time, over what the former run has left.</summary>
     [Fact]
     public async Task It_starts_again_and_again()
