@@ -8,7 +8,7 @@ internal sealed class EngineCounters
     private readonly ulong[] _left = new ulong[(int)Enum.GetValues<Code>().Max() + 1];
 
     /// <summary>Ways out of generated code, by <see cref="TranslatedExit"/>.</summary>
-    public readonly ulong[] Exits = new ulong[8];
+    public readonly ulong[] Exits = new ulong[(int)TranslatedExit.HostFault + 1];
 
     public ulong Entries, Blocks, GuestBytes, Evictions, AccessMisses, OtherMisses, PageWalks;
 

@@ -41,6 +41,7 @@ public sealed unsafe partial class SoftVcpu
                 ["OtherMiss"] = _engine.OtherMisses,
                 ["LinkExit"] = _engine.Exits[(int)TranslatedExit.Link],
                 ["IndirectMiss"] = _engine.Exits[(int)TranslatedExit.Indirect],
+                ["UnpinnedExit"] = _engine.Exits[(int)TranslatedExit.Unpinned],
                 ["Fault"] = _engine.Exits[(int)TranslatedExit.Fault],
                 ["PageWalk"] = _engine.PageWalks,
                 ["CodeInvalidation"] = c->CodeInvalidations,

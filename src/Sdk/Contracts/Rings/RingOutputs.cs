@@ -131,7 +131,8 @@ public sealed record EngineMeasurement
 
     /// <summary>
     /// Times that execution took the long way, by cause. In generated code: <c>LeftToInterpreter</c> (sum of <see cref="InterpretedInstructions"/>), <c>AccessMiss</c> (an access that the TLB does not answer: not there, a
-    /// device, over a page end, code beside it), <c>OtherMiss</c> (a rare case of another instruction), <c>LinkExit</c> (a branch not linked), <c>IndirectMiss</c> (a target not in the jump cache), <c>Fault</c>. Wherever executed: <c>PageWalk</c>,
+    /// device, over a page end, code beside it), <c>OtherMiss</c> (a rare case of another instruction), <c>LinkExit</c> (a branch not linked), <c>IndirectMiss</c> (a target not in the jump cache), <c>UnpinnedExit</c> (a check for
+    /// several accesses missed for the first time in its block), <c>Fault</c>. Wherever executed: <c>PageWalk</c>,
     /// <c>CodeInvalidation</c>, <c>Mmio</c>, <c>Port</c>, <c>Exception</c>, <c>Interrupt</c>.
     /// </summary>
     public required IReadOnlyDictionary<string, ulong> SlowPaths { get; init; }
