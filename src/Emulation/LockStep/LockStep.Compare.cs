@@ -71,6 +71,11 @@ internal sealed unsafe partial class LockStep
         text.AppendLine("Host code:");
         ref TranslatedBlock t = ref cache.At(_block->Translation);
         FaultReport.Disassemble(text, cache.Executable(_block->Translation), t.Size, 64, (ulong)cache.Executable(_block->Translation), 0);
+        if (t.Unpinned == 0)
+            return;
+        text.AppendLine("Host code with a check for each access:");
+        byte* second = cache.Start + t.Unpinned;
+        FaultReport.Disassemble(text, second, t.UnpinnedEnd - t.Unpinned, 64, (ulong)second, 0);
     }
 
     private List<string> Differences()

@@ -32,7 +32,7 @@ internal enum LockStepStop
 /// Runs the interpreter beside generated code and compares. A piece is what generated code executes between two calls of the interpreter, or up to the end of a block.
 /// Before it the interpreter executes the same instructions; registers and pages that it wrote are kept and put back; generated code runs; then both must agree on
 /// registers, flags, vector registers and every byte of memory. What speaks to the machine or reads time is executed once, by generated code's call of the interpreter, between two
-/// pieces. Blocks are neither linked nor found through the jump caches meanwhile. The vCPU's thread only.
+/// pieces. Blocks are neither linked nor found through the jump caches meanwhile; a block's second translation belongs to the same piece. The vCPU's thread only.
 /// </summary>
 internal sealed unsafe partial class LockStep : IDisposable
 {
@@ -139,7 +139,7 @@ internal sealed unsafe partial class LockStep : IDisposable
     public void End()
     {
         ulong steps = _cpu.HotRetired - _position;
-        if (_open && (int)steps < _steps && S->Rip == _cpu.StartOf(_block) && _loops[LoopSlot] == 0)
+        if (_open && steps > 0 && (int)steps < _steps && S->Rip == _cpu.StartOf(_block) && _loops[LoopSlot] == 0)
             _loops[LoopSlot] = 1;
         Check(steps);
     }

@@ -47,12 +47,18 @@ internal sealed unsafe partial class BlockTranslator
             return false;
         if (CanMakeFlags)
             EmitRecipe(_recipe);
+        EmitSaveFlags();
+        _recipe = new Recipe(RecipeKind.Saved, _index, 0);
+        return true;
+    }
+
+    /// <summary>Uses R10; changes no flag.</summary>
+    private void EmitSaveFlags()
+    {
         _a.Move(HostReg.R10, HostReg.Rax);
         Stubs.EmitPackFlags(ref _a);
         _a.Store32(HostMemory.State(VcpuMemory.SavedFlagsOffset), HostReg.Rax);
         _a.Move(HostReg.Rax, HostReg.R10);
-        _recipe = new Recipe(RecipeKind.Saved, _index, 0);
-        return true;
     }
 
     private bool CanMakeFlags => _recipe.Kind != RecipeKind.None && _needed[_index] == 0;

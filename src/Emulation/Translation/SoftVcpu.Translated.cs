@@ -150,6 +150,9 @@ public sealed unsafe partial class SoftVcpu
                     break;
                 case TranslatedExit.Unpinned:
                     Unpin(n->ExitSite);
+                    // Without a second translation a check at the start of a block would miss for ever.
+                    if (_cache!.IsFull)
+                        return Executed.Left;
                     break;
                 case TranslatedExit.Continue:
                     break;
@@ -241,8 +244,10 @@ public sealed unsafe partial class SoftVcpu
         var block = (Block*)(op - index) - 1;
         S->Rip = StartOf(block) + op->Offset;
         S->InstructionsRetired += index;
-        if (block->Translation != 0 && block->IsFresh && !_cache!.IsFull)
-            _translator!.TranslateUnpinned(block);
+        if (block->Translation == 0 || !block->IsFresh || _cache!.IsFull)
+            return;
+        _translator!.TranslateUnpinned(block);
+        Partition.Engine.AfterTranslation?.Invoke(this, (nint)block);
     }
 
     /// <summary>Linear address of the start of the block that generated code is in.</summary>

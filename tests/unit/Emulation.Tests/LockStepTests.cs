@@ -146,6 +146,67 @@ public sealed unsafe class LockStepTests
         Assert.Contains("add rdx,12345678h", e.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>
+    /// A common check that misses in the round of a loop, where flags can be made again, goes on in code that takes them to be saved: a miss there must show them. Three times, since the first
+    /// only makes that code.
+    /// </summary>
+    [Fact]
+    public void A_common_check_that_misses_in_a_loop_keeps_flags()
+    {
+        using TestGuest g = Guest();
+        g[Gpr.Rbx] = TestGuest.Data;
+        g.Run64(TwoPinsOverAPageEnd);
+        Assert.Equal(0ul, g[Gpr.R13]);
+        Assert.True(g.Cpu.LockStep!.Instructions > 100);
+        Assert.True(g.Cpu.ReadStatistics().Engine!.SlowPaths["UnpinnedExit"] > 0);
+    }
+
+    private static void TwoPinsOverAPageEnd(Assembler a)
+    {
+        Label outer = a.CreateLabel(), top = a.CreateLabel();
+        a.mov(r13d, 3);
+        a.Label(ref outer);
+        a.lea(rsi, __[rbx + 0xFD8]);
+        a.lea(r12, __[rbx + 0x1010]);
+        a.xor(eax, eax);
+        a.jmp(top);
+        a.nop();
+        a.Label(ref top);
+        a.mov(rax, __[rbx]);
+        a.mov(rdx, __[rbx + 8]);
+        a.mov(rdi, __[rsi]);
+        a.mov(rbp, __[rsi + 8]);
+        a.add(rsi, 7);
+        a.cmp(rsi, r12);
+        a.jb(top);
+        a.dec(r13);
+        a.jnz(outer);
+    }
+
+    /// <summary>The second translation of a block, which checks each access, is part of the same piece; damaged there alone.</summary>
+    [Fact]
+    public void A_wrong_second_translation_is_found()
+    {
+        using TestGuest g = Guest((cpu, block) => DamageSecond(cpu, (Block*)block, 0x12345678, 0x12345679));
+        g[Gpr.Rbx] = TestGuest.Data;
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.lea(rsi, __[rbx + 0xFFC]);
+            a.mov(ecx, 3);
+            a.jmp(top);
+            a.nop();
+            a.Label(ref top);
+            a.mov(rax, __[rsi]);
+            a.mov(edx, 0x12345678);
+            a.mov(rdi, __[rsi + 8]);
+            a.dec(ecx);
+            a.jnz(top);
+        }));
+        Assert.Contains("mov edx,12345678h", e.Message, StringComparison.Ordinal);
+        Assert.Contains("Host code with a check for each access:", e.Report, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void One_vCPU_only()
     {
@@ -158,7 +219,19 @@ public sealed unsafe class LockStepTests
     {
         TranslationCache cache = cpu.Translations!;
         ref TranslatedBlock t = ref cache.At(block->Translation);
-        var code = new Span<byte>(cache.Executable(block->Translation) - cache.Shift, t.Size);
+        Replace(new Span<byte>(cache.Executable(block->Translation) - cache.Shift, t.Size), from, to, last);
+    }
+
+    private static void DamageSecond(SoftVcpu cpu, Block* block, int from, int to)
+    {
+        TranslationCache cache = cpu.Translations!;
+        ref TranslatedBlock t = ref cache.At(block->Translation);
+        if (t.Unpinned != 0)
+            Replace(new Span<byte>(cache.Start + t.Unpinned - cache.Shift, t.UnpinnedEnd - t.Unpinned), from, to, last: false);
+    }
+
+    private static void Replace(Span<byte> code, int from, int to, bool last)
+    {
         int at = last ? code.LastIndexOf(BitConverter.GetBytes(from)) : code.IndexOf(BitConverter.GetBytes(from));
         if (at >= 0)
             BitConverter.TryWriteBytes(code[at..], to);
