@@ -33,6 +33,29 @@ public class FullStrategyTests
         Assert.Contains(offered, e.RecommendedAction);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("yes")]
+    [InlineData("1")]
+    [InlineData("true,false")]
+    public void Lockstep_is_true_or_false(string value)
+    {
+        var e = Assert.Throws<VirtException>(() => s_full.CreateBackend(new Dictionary<string, string> { ["lockstep"] = value }, NullLog.Instance));
+        Assert.Equal("StrategyOptionInvalid", e.ErrorId);
+        Assert.Equal($"The option lockstep of the strategy Full is true or false, not '{value}'.", e.Message);
+        Assert.Contains("lockstep=true", e.RecommendedAction);
+    }
+
+    /// <summary>Whatever the case of name and value, and whether the host could translate or not.</summary>
+    [Fact]
+    public void Lockstep_needs_the_translator()
+    {
+        var e = Assert.Throws<VirtException>(() => s_full.CreateBackend(new Dictionary<string, string> { ["LockStep"] = "TRUE", ["tier"] = "interpreter" }, NullLog.Instance));
+        Assert.Equal("StrategyOptionInvalid", e.ErrorId);
+        Assert.Contains("the translator, which is not used here", e.Message);
+        Assert.NotNull(s_full.CreateBackend(new Dictionary<string, string> { ["lockstep"] = "False", ["tier"] = "interpreter" }, NullLog.Instance));
+    }
+
     [Fact]
     public void Levels_differ_in_their_vector_features()
     {

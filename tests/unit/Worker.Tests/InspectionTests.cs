@@ -42,6 +42,51 @@ public class InspectionTests
         Assert.True(device.IsPlatform);
     }
 
+    /// <summary>Places by samples, without the halted ones; a kernel's code is read when all is counted, a program's is what was there when it was seen.</summary>
+    [Fact]
+    public async Task Samples_are_counted_by_place()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync("spots");
+        IReadOnlyList<HotSpot> spots = await store.Host.GetHotSpotsAsync(vm.Id, TimeSpan.FromSeconds(0.5), 10);
+        Assert.Equal(2, spots.Count);
+        (HotSpot kernel, HotSpot program) = (spots[0], spots[1]);
+        Assert.Equal((0x2000ul, 0, (ulong?)null), (kernel.Address, kernel.Ring, kernel.Cr3));
+        Assert.Equal((0x1000ul, 3, (ulong?)0x6000), (program.Address, program.Ring, program.Cr3));
+        Assert.Equal(1, kernel.Share + program.Share, 9);
+        Assert.Equal((double)kernel.Samples / (kernel.Samples + program.Samples), kernel.Share, 9);
+        Assert.InRange(kernel.Share, 0.65, 0.85);
+        Assert.InRange(kernel.HaltedSamples, 1, kernel.Samples);
+        Assert.Equal(kernel.HaltedSamples, program.HaltedSamples);
+        Assert.Equal(Enumerable.Repeat("nop", 16), kernel.Instructions.Select(i => i.Instruction));
+        Assert.Equal("syscall", program.Instructions[0].Instruction);
+        Assert.Equal(kernel, Assert.Single(await store.Host.GetHotSpotsAsync(vm.Id, TimeSpan.FromSeconds(0.2), 1)), (a, b) => a.Address == b.Address);
+    }
+
+    [Theory]
+    [InlineData(0, 1)]
+    [InlineData(-1, 1)]
+    [InlineData(3601, 1)]
+    [InlineData(1, 0)]
+    [InlineData(1, 1001)]
+    public async Task Samples_out_of_range_are_refused(double seconds, int first)
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync("spots");
+        VirtException e = await Assert.ThrowsAsync<VirtException>(() => store.Host.GetHotSpotsAsync(vm.Id, TimeSpan.FromSeconds(seconds), first));
+        Assert.Equal(ErrorIds.ConfigurationInvalid, e.ErrorId);
+    }
+
+    [Fact]
+    public async Task A_paused_machine_is_not_sampled()
+    {
+        await using var store = new TestStore();
+        VirtualMachine vm = await store.StartAsync("spots");
+        await store.Host.SuspendAsync(vm.Id);
+        VirtException e = await Assert.ThrowsAsync<VirtException>(() => store.Host.GetHotSpotsAsync(vm.Id, TimeSpan.FromSeconds(0.1), 1));
+        Assert.Equal(ErrorIds.InvalidVMState, e.ErrorId);
+    }
+
     [Fact]
     public async Task A_trace_carries_300000_events_a_second_in_order_without_loss()
     {

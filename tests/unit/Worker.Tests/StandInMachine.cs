@@ -14,7 +14,7 @@ using VirtPS.X86;
 
 namespace VirtPS.Worker.Tests;
 
-/// <summary>A machine without a guest, whose behaviour the VM's command line says: <c>refuse</c>, <c>exit=7</c>, <c>die</c>, <c>flood=bytes</c>, <c>echo</c>, <c>deaf</c>, <c>events</c>, <c>say=text</c>.</summary>
+/// <summary>A machine without a guest, whose behaviour the VM's command line says: <c>refuse</c>, <c>exit=7</c>, <c>die</c>, <c>flood=bytes</c>, <c>echo</c>, <c>deaf</c>, <c>events</c>, <c>say=text</c>, <c>spots</c>.</summary>
 internal sealed class StandInMachineFactory : IWorkerMachineFactory
 {
     public IWorkerMachine Create(VmConfiguration configuration, ICharBackend console, ILog log, WorkerOptions options) => new StandInMachine(configuration, console);
@@ -77,7 +77,19 @@ internal sealed class StandInMachine(VmConfiguration configuration, ICharBackend
         return true;
     }
 
-    public IReadOnlyList<CapturedVcpu> CaptureRings() => [.. Enumerable.Range(0, VcpuCount).Select(i => new CapturedVcpu(
+    public IReadOnlyList<CapturedVcpu> CaptureRings() => _behaviour.ContainsKey("spots") ? [Spot(_captures++ % 10)] : InRing3();
+
+    private int _captures;
+
+    /// <summary>Of ten times the processor is six times in the kernel, twice in a program and twice halted.</summary>
+    private CapturedVcpu Spot(int turn)
+    {
+        CapturedVcpu v = InRing3()[0];
+        RingState state = turn < 6 ? v.State with { GuestRing = 0, Cr3 = 0x5000, Rip = 0x2000 } : v.State with { Cr3 = 0x6000, MpState = turn < 8 ? MpState.Runnable : MpState.Halted };
+        return v with { State = state, LinearRip = turn < 6 ? 0x2000u : 0x1000u };
+    }
+
+    private IReadOnlyList<CapturedVcpu> InRing3() => [.. Enumerable.Range(0, VcpuCount).Select(i => new CapturedVcpu(
         new RingState
         {
             VMName = configuration.Name, VMId = configuration.Id, Vcpu = i, Strategy = "Full", GuestRing = 3, ClassicalRing = "3", Execution = ExecutionKind.Interpreted, HostRing = 3,
