@@ -29,6 +29,37 @@ public sealed unsafe class HostileCodeTests
         Assert.Equal(3ul * 40_000 * 40_001 / 2, g[Gpr.Rbx]);
     }
 
+    /// <summary>Each block begins with a common check that misses, over a page end, and wants a second translation: there is none to be had while the cache is full.</summary>
+    [Theory, InlineData(false), InlineData(true)]
+    public void Common_checks_that_miss_in_a_cache_too_small_for_them(bool translate)
+    {
+        using var g = new TestGuest(1, Engine(translate, 192 << 10));
+        g.LongMode();
+        g[Gpr.Rsi] = TestGuest.Data + 0xFFC;
+        const int Rounds = 20, Blocks = 1200;
+        g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.mov(ecx, Rounds);
+            a.xor(ebx, ebx);
+            a.Label(ref top);
+            for (int i = 0; i < Blocks; i++)
+            {
+                Label next = a.CreateLabel();
+                a.mov(rax, __[rsi]);
+                a.mov(__[rsi + 8], rdx);
+                a.inc(rbx);
+                a.jmp(next);
+                a.Label(ref next);
+            }
+
+            a.dec(ecx);
+            a.jne(top);
+        });
+        Assert.Equal((ulong)Rounds * Blocks, g[Gpr.Rbx]);
+        Assert.Equal(2 + (ulong)Rounds * (Blocks * 4 + 2) + 1, g.S->InstructionsRetired);
+    }
+
     [Theory, InlineData(false), InlineData(true)]
     public void Code_entered_at_each_byte_offset(bool translate)
     {
