@@ -239,8 +239,8 @@ internal sealed unsafe partial class BlockTranslator
                 EmitRecipe(piece.Flags);
             if (piece.Pinned)
             {
-                // In the copy of a loop flags could be made again; the second translation is entered in its first round, where they may have had to be saved.
-                if (piece.Resume > _block->Count && piece.Flags.Kind is not (RecipeKind.None or RecipeKind.Saved))
+                // What the second translation checks before this instruction, and this one does not, may have had it save the flags.
+                if (piece.Flags.Kind != RecipeKind.Saved)
                     EmitSaveFlags();
                 EmitUnpinned(piece.Index);
                 continue;
