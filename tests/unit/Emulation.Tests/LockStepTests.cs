@@ -109,7 +109,7 @@ public sealed unsafe class LockStepTests
     [InlineData(0x40, 0x4000)]     // in another page that was written before
     public void A_store_to_the_wrong_place_is_found(int right, int wrong)
     {
-        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x77770000 + right, 0x77770000 + wrong));
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x77770000 + right, 0x77770000 + wrong, last: true));
         g[Gpr.Rbx] = unchecked(TestGuest.Data - 0x77770000);
         var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
         {
