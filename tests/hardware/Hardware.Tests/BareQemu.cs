@@ -108,7 +108,12 @@ internal sealed class BareQemu : IStrategy
 
         public RingEventBuffer? Trace { get; set; }
 
-        public VcpuExit Run()
+        public VcpuExit Run() => Boot(step: false);
+
+        /// <summary>One instruction, by the trap flag with its #DB intercepted: no more than KVM does for a debugger. One that faults ends where its handler halts.</summary>
+        public VcpuExit SingleStep() => Boot(step: true);
+
+        private VcpuExit Boot(bool step)
         {
             string folder = Directory.CreateTempSubdirectory("virtps-bare-").FullName;
             try
@@ -118,7 +123,7 @@ internal sealed class BareQemu : IStrategy
                 File.WriteAllBytes(Path.Combine(folder, "low"), memory[..FirmwareAlias]);
                 File.WriteAllBytes(Path.Combine(folder, "high"), memory[FirmwareAliasEnd..]);
                 File.WriteAllBytes(Path.Combine(folder, "firmware"), BareQemuFirmware.Build(State));
-                File.WriteAllBytes(Path.Combine(folder, "vmcb"), BareQemuVmcb.Build(State));
+                File.WriteAllBytes(Path.Combine(folder, "vmcb"), BareQemuVmcb.Build(State, step));
                 return RunQemu(folder, slot);
             }
             finally
@@ -152,7 +157,7 @@ internal sealed class BareQemu : IStrategy
 
                 Monitor(process, $"pmemsave 0x{BareQemuVmcb.Address:x} 0x{BareQemuVmcb.Size:x} \\\"{folder}/vmcb\\\"");
                 VcpuExit exit = BareQemuVmcb.Take(File.ReadAllBytes($"{folder}/vmcb"), State);
-                State->MpState = exit == VcpuExit.Halt ? MpState.Halted : MpState.Shutdown;
+                State->MpState = exit switch { VcpuExit.Halt => MpState.Halted, VcpuExit.SingleStep => MpState.Runnable, _ => MpState.Shutdown };
                 return exit;
             }
             finally
@@ -207,8 +212,6 @@ internal sealed class BareQemu : IStrategy
         }
 
         private static ulong Value(string text, string name) => ulong.Parse(Regex.Match(text, $@"\b{name}=([0-9a-f]+)").Groups[1].ValueSpan, NumberStyles.HexNumber, CultureInfo.InvariantCulture);
-
-        public VcpuExit SingleStep() => throw new NotSupportedException();
 
         public void Kick()
         {

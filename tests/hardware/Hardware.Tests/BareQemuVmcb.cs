@@ -15,9 +15,9 @@ internal static unsafe class BareQemuVmcb
     /// <summary>Bytes in all.</summary>
     public const int Size = 0x5000;
 
-    private const int MiscIntercepts = 0x0C, SvmIntercepts = 0x10, Asid = 0x58, ExitCode = 0x70, EventInjection = 0xA8, Save = 0x400;
+    private const int ExceptionIntercepts = 0x08, MiscIntercepts = 0x0C, SvmIntercepts = 0x10, Asid = 0x58, ExitCode = 0x70, EventInjection = 0xA8, Save = 0x400;
     private const uint InterceptHlt = 1u << 24, InterceptShutdown = 1u << 31, InterceptVmrun = 1, InterceptXsetbv = 1 << 13;
-    private const ulong ExitHlt = 0x78, ExitShutdown = 0x7F, Svme = 1 << 12, EventValid = 1ul << 31, EventHasError = 1 << 11, EventException = 3 << 8;
+    private const ulong ExitHlt = 0x78, ExitShutdown = 0x7F, ExitDebug = 0x41, Svme = 1 << 12, EventValid = 1ul << 31, EventHasError = 1 << 11, EventException = 3 << 8;
 
     private const uint Busy = 2;
 
@@ -29,11 +29,20 @@ internal static unsafe class BareQemuVmcb
         SysenterCsAt = Save + 0x228, SysenterEspAt = Save + 0x230, SysenterEipAt = Save + 0x238, Cr2At = Save + 0x240, PatAt = Save + 0x268;
 
     /// <summary>A pending exception becomes an injected event.</summary>
-    public static byte[] Build(VcpuState* s)
+    /// <param name="s">The guest's state.</param>
+    /// <param name="step">End with the trap behind the first instruction.</param>
+    public static byte[] Build(VcpuState* s, bool step)
     {
         var block = new byte[Size];
         Put(block, MiscIntercepts, InterceptHlt | InterceptShutdown | (ulong)(InterceptVmrun | InterceptXsetbv) << 32);
         Put(block, Asid, 1);
+        ulong trap = 0;
+        if (step)
+        {
+            BitConverter.TryWriteBytes(block.AsSpan(ExceptionIntercepts), 1u << Vector.DB);
+            trap = Rflags.TF;
+        }
+
         if (s->Pending.IsPending)
             Put(block, EventInjection, EventValid | EventException | s->Pending.Vector | (s->Pending.HasErrorCode ? EventHasError | (ulong)s->Pending.ErrorCode << 32 : 0));
         SegmentRegister[] segments = [s->ES, s->CS, s->SS, s->DS, s->FS, s->GS, new(0, s->Gdtr.Base, s->Gdtr.Limit, 0), s->LDTR, new(0, s->Idtr.Base, s->Idtr.Limit, 0), s->TR];
@@ -52,14 +61,14 @@ internal static unsafe class BareQemuVmcb
         Put(block, (int)(Xsave - Address) + 512, AllComponents);
         block[Cpl] = s->Cpl;
         foreach ((int at, ulong value) in ((int, ulong)[])
-            [(EferAt, s->Efer | Svme), (Cr4At, s->Cr4), (Cr3At, s->Cr3), (Cr0At, s->Cr0), (Dr7At, s->Dr7), (Dr6At, s->Dr6), (RflagsAt, s->Rflags), (RipAt, s->Rip), (RspAt, s->Gpr[(int)Gpr.Rsp]),
+            [(EferAt, s->Efer | Svme), (Cr4At, s->Cr4), (Cr3At, s->Cr3), (Cr0At, s->Cr0), (Dr7At, s->Dr7), (Dr6At, s->Dr6), (RflagsAt, s->Rflags | trap), (RipAt, s->Rip), (RspAt, s->Gpr[(int)Gpr.Rsp]),
              (RaxAt, s->Gpr[(int)Gpr.Rax]), (StarAt, s->Star), (LstarAt, s->Lstar), (CstarAt, s->Cstar), (SfmaskAt, s->Sfmask), (KernelGsAt, s->KernelGsBase), (SysenterCsAt, s->SysenterCs),
              (SysenterEspAt, s->SysenterEsp), (SysenterEipAt, s->SysenterEip), (Cr2At, s->Cr2), (PatAt, s->Pat)])
             Put(block, at, value);
         return block;
     }
 
-    /// <summary>What the guest left, but for the general registers other than RAX and RSP, and DR0 to DR3. Failed for an exit that is neither HLT nor shutdown.</summary>
+    /// <summary>What the guest left, but for the general registers other than RAX and RSP, and DR0 to DR3. Failed for an exit that is none of HLT, shutdown and the trap of a step.</summary>
     public static VcpuExit Take(byte[] block, VcpuState* s)
     {
         var segments = new SegmentRegister[10];
@@ -85,7 +94,9 @@ internal static unsafe class BareQemuVmcb
         ulong code = Get(block, ExitCode);
         // The exit is before the instruction; KVM goes past it.
         s->Rip = Get(block, RipAt) + (code == ExitHlt ? 1u : 0);
-        return code == ExitHlt ? VcpuExit.Halt : code == ExitShutdown ? VcpuExit.Shutdown : VcpuExit.Failed;
+        if (code == ExitDebug)
+            s->Rflags &= ~Rflags.TF;
+        return code switch { ExitHlt => VcpuExit.Halt, ExitShutdown => VcpuExit.Shutdown, ExitDebug => VcpuExit.SingleStep, _ => VcpuExit.Failed };
     }
 
     private static void Put(byte[] block, int at, ulong value) => BitConverter.TryWriteBytes(block.AsSpan(at), value);

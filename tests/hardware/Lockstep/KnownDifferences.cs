@@ -9,6 +9,8 @@ public static class KnownDifferences
         "CR0 refused: upper half", "CR3 refused: reserved bits", "MOV SS, null with RPL 3", "LGDT refused", "LTR refused: null", "IRETQ refused: non-canonical RIP", "#AC in ring 3",
         // XSETBV does not leave the guest, so that KVM keeps another XCR0; the limit's bits in LAR's result are undefined; SS becomes null on an IST stack although the ring stays.
         "XSETBV", "LAR, LSL", "interrupt on IST", "#PF while pushing",
+        // An undefined opcode to it; an upper half that is cleared; CF the wrong way round.
+        "TEST by F", "BSR of 0", "BLSI",
     ];
 
     /// <summary>The cases of <see cref="PrivilegedCases.All"/> that cannot agree there.</summary>

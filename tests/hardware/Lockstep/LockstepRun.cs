@@ -145,7 +145,7 @@ public sealed unsafe class LockstepRun : IDisposable
 
     private VcpuExit StepTheirs(ulong rip, string code)
     {
-        bool repeats = code.StartsWith("F2", StringComparison.Ordinal) || code.StartsWith("F3", StringComparison.Ordinal) || code[..4].Contains("F3", StringComparison.Ordinal);
+        bool repeats = IsRepeatedString(code);
         VcpuExit exit;
         int n = 0;
         do
@@ -156,6 +156,21 @@ public sealed unsafe class LockstepRun : IDisposable
         while (repeats && !_late && exit == VcpuExit.SingleStep && Theirs.State->Rip == rip && ++n < MaxIterations);
 
         return exit;
+    }
+
+    /// <summary>A string instruction (opcodes 6Ch-6Fh, A4h-A7h, AAh-AFh) with F2h or F3h among its prefixes, wherever that stands.</summary>
+    private static bool IsRepeatedString(string code)
+    {
+        bool repeats = false;
+        foreach (byte b in code[0] == '?' ? [] : Convert.FromHexString(code))
+        {
+            if (b is 0x66 or 0x67 or 0xF2 or 0xF3 or 0x26 or 0x2E or 0x36 or 0x3E or 0x64 or 0x65 or (>= 0x40 and <= 0x4F))
+                repeats |= b is 0xF2 or 0xF3;
+            else
+                return repeats && b is (>= 0x6C and <= 0x6F) or (>= 0xA4 and <= 0xA7) or (>= 0xAA and <= 0xAF);
+        }
+
+        return false;
     }
 
     private static bool DelaysTrap(string code) => code.StartsWith("FB", StringComparison.Ordinal) || code.StartsWith("8ED", StringComparison.Ordinal) || code.StartsWith("17", StringComparison.Ordinal) || code.Contains("0FB2", StringComparison.Ordinal);

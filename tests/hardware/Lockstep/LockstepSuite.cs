@@ -1,3 +1,4 @@
+using Iced.Intel;
 using VirtPS.Sdk.Plugins;
 
 namespace VirtPS.Lockstep;
@@ -51,13 +52,13 @@ public sealed class LockstepSuite(IStrategy ours, IStrategy theirs)
         return new LockstepResult(cases, steps, differences);
     }
 
-    /// <summary>Random instruction sequences of the opcode oracle's generator, in ring 0, until <paramref name="limit"/> is over.</summary>
-    public LockstepResult RunRandom(ulong seed, int sequences, TimeSpan limit)
+    /// <summary>Random instruction sequences of the opcode oracle's generator, in ring 0, until <paramref name="limit"/> is over; of instructions that are expected to agree, or <paramref name="only"/> of those named.</summary>
+    public LockstepResult RunRandom(ulong seed, int sequences, TimeSpan limit, IReadOnlyCollection<Mnemonic>? only = null)
     {
         List<string> differences = [];
         int cases = 0, steps = 0;
         var watch = System.Diagnostics.Stopwatch.StartNew();
-        using var random = new RandomSequences(seed);
+        using var random = new RandomSequences(seed, only);
         LockstepRun? run = null;
         for (; cases < sequences && watch.Elapsed < limit; cases++)
         {
