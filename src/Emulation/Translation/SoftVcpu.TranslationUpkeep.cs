@@ -1,0 +1,102 @@
+using VirtPS.Sdk.Cpu;
+
+namespace VirtPS.Emulation;
+
+// What keeps generated code true: jump caches, mappings that change, code that changes.
+public sealed unsafe partial class SoftVcpu
+{
+    /// <summary>Lets an indirect branch find the code at a target next time.</summary>
+    private void FillJump(ulong target)
+    {
+        uint mode = N->Mode;
+        if (!BlockTranslator.Handles(mode))
+            return;
+        Block* b = FindBlock(target);
+        if (b == null || !HasCode(b, target))
+            return;
+        bool user = (mode & CodeMode.User) != 0;
+        (user ? _userJumps! : _supervisorJumps!).Add(target, _cache!.Executable(b->Translation));
+        if (user)
+            _userJumpsUsed = true;
+        else
+            _localJumps |= !IsGlobalCode(target);
+    }
+
+    /// <summary>A supervisor's translation is gone.</summary>
+    internal void ForgetJump(ulong linear) => _supervisorJumps!.Remove(linear);
+
+    private void ClearJumps(bool user)
+    {
+        if (user)
+            _userJumpsUsed = false;
+        else
+            _localJumps = false;
+        (user ? _userJumps! : _supervisorJumps!).Clear();
+    }
+
+    /// <summary>Mappings of code may have changed.</summary>
+    private void TranslationsUnmapped(bool global)
+    {
+        if (_cache is null)
+            return;
+        if (_userJumpsUsed)
+        {
+            ClearJumps(user: true);
+            _cache.EmptySlots();
+        }
+
+        // Global pages keep their mappings, and with them the jump cache entries that lead there.
+        if (global || _localJumps)
+            ClearJumps(user: false);
+        if (global)
+        {
+            _cache.DisconnectPages();
+            _cache.EmptyGlobalGuards();
+        }
+    }
+
+    private void TranslationsUnmapped(ulong linear)
+    {
+        // Only a page that some translation was made for, or that ring 3's code may be in, matters.
+        if (_cache is not null && (_cache.HasCodeAt(linear) || (long)linear >= 0))
+            TranslationsUnmapped(global: (long)linear < 0 || _cache.HasCodeAt(linear));
+    }
+
+    // Code that changed.
+
+    /// <summary>Any thread, under the partition's CodeLock: blocks of a page are not good any more.</summary>
+    internal void NoteStaleCode(ulong gpa)
+    {
+        if (_cache is null)
+            return;
+        if (_stalePageCount < MaxStalePages)
+            _stalePages[_stalePageCount] = gpa;
+        _stalePageCount++;
+        Interlocked.Or(ref S->Requests, RequestStaleCode);
+        Kick();
+    }
+
+    private void DropStaleTranslations()
+    {
+        bool user = false, all = false;
+        lock (Partition.CodeLock)
+        {
+            Interlocked.And(ref S->Requests, ~RequestStaleCode);
+            if (_cache is not null)
+            {
+                all = _stalePageCount > MaxStalePages;
+                if (all)
+                    _cache.DropAllStale();
+                for (int i = 0; i < Math.Min(_stalePageCount, MaxStalePages); i++)
+                    user |= _cache.DropStale(_stalePages[i], this);
+            }
+
+            _stalePageCount = 0;
+        }
+
+        if (user || all)
+            ClearJumps(user: true);
+        if (all)
+            ClearJumps(user: false);
+    }
+}
