@@ -306,36 +306,26 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     /// <summary>Drops the translations of blocks of a page that are not good any more. True if one was ring 3's.</summary>
-    public bool DropStale(ulong gpa, SoftVcpu cpu)
+    public bool DropStale(ulong gpa, SoftVcpu cpu) =>
+        DropStale(ref _pages[PageHash(gpa)], second: false, cpu) | DropStale(ref _secondPages[PageHash(gpa)], second: true, cpu);
+
+    /// <summary>The same for one chain: of blocks that begin in a page, or of those that cross into it.</summary>
+    private bool DropStale(ref int head, bool second, SoftVcpu cpu)
     {
         bool user = false;
-        ref int at = ref _pages[PageHash(gpa)];
+        ref int at = ref head;
         while (at != 0)
         {
             int translation = at;
             ref TranslatedBlock t = ref _translations[translation];
+            ref int next = ref second ? ref t.NextInSecondPage : ref t.NextInPage;
             if (t.Block->IsFresh)
             {
-                at = ref t.NextInPage;
+                at = ref next;
                 continue;
             }
 
-            at = t.NextInPage;
-            user |= DropStale(translation, cpu);
-        }
-
-        ref int second = ref _secondPages[PageHash(gpa)];
-        while (second != 0)
-        {
-            int translation = second;
-            ref TranslatedBlock t = ref _translations[translation];
-            if (t.Block->IsFresh)
-            {
-                second = ref t.NextInSecondPage;
-                continue;
-            }
-
-            second = t.NextInSecondPage;
+            at = next;
             user |= DropStale(translation, cpu);
         }
 
