@@ -13,7 +13,7 @@ namespace VirtPS.Emulation;
 /// </summary>
 internal sealed unsafe class VcpuMemory : IDisposable
 {
-    private const int RoomBelow = 256 * 1024, HotBytes = 72 + PinCount * 8;
+    private const int RoomBelow = 256 * 1024, HotBytes = 72 + PinCount * 8 + 16 + StreamCount * 8;
 
     /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
     public const int StateOffset = HotBytes - 12;
@@ -29,6 +29,9 @@ internal sealed unsafe class VcpuMemory : IDisposable
 
     /// <summary>Status flags that a block has saved, as <see cref="Stubs.PackFlags"/> has them.</summary>
     public const int SavedFlagsOffset = PinOffset + PinCount * 8;
+
+    /// <summary>Rounds of a loop without checks: minus the instructions counted in advance; when to begin with the next ones; what each stream of accesses keeps.</summary>
+    public const int RoundsOffset = SavedFlagsOffset + 8, CountdownOffset = RoundsOffset + 8, StreamCount = 8, StreamOffset = CountdownOffset + 8;
 
     private const int StateBytes = 8192;
 

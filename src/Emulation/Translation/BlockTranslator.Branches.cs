@@ -208,7 +208,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (target > next)
         {
-            _cold.Add(new ColdPiece((nint)_a.JumpIf(condition), ColdKind.Branch, _index + 1, target));
+            AddBranch(_a.JumpIf(condition), target);
             return;
         }
 
@@ -229,7 +229,7 @@ internal sealed unsafe partial class BlockTranslator
             byte* taken = _a.JumpIfRcxZero();
             byte* over = _a.JumpShort();
             _a.BindShort(taken);
-            _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Branch, _index + 1, (int)op->Imm));
+            AddBranch(_a.Jump(), (int)op->Imm);
             _a.BindShort(over);
             return true;
         }
@@ -238,17 +238,30 @@ internal sealed unsafe partial class BlockTranslator
             return false;
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
         byte* done = _a.JumpIfRcxZero();
-        _cold.Add(new ColdPiece((nint)_a.Jump(), ColdKind.Branch, _index + 1, (int)op->Imm));
+        AddBranch(_a.Jump(), (int)op->Imm);
         _a.BindShort(done);
         return true;
     }
 
-    /// <summary>Adds to the instruction count without touching flags. Uses <paramref name="scratch"/>.</summary>
+    /// <summary>
+    /// Adds to the instruction count without touching flags. Uses <paramref name="scratch"/>; where rounds without checks are left, R10 and R11: what they have counted in advance is
+    /// taken back.
+    /// </summary>
     private void EmitCount(int instructions, HostReg scratch)
     {
         HostMemory retired = HostMemory.State(VcpuMemory.RetiredOffset);
         _a.Load(scratch, retired);
-        _a.Lea(scratch, new HostMemory(scratch, instructions));
+        if (_inRounds)
+        {
+            HostReg ahead = scratch == HostReg.R10 ? HostReg.R11 : HostReg.R10;
+            _a.Load(ahead, HostMemory.State(VcpuMemory.RoundsOffset));
+            _a.Lea(scratch, new HostMemory(scratch, instructions - _roundLength, ahead));
+        }
+        else
+        {
+            _a.Lea(scratch, new HostMemory(scratch, instructions));
+        }
+
         _a.Store(retired, scratch);
     }
 
@@ -350,8 +363,9 @@ internal sealed unsafe partial class BlockTranslator
         int slot = _cache.AddSlot();
         if (slot < 0)
         {
+            EmitCount(instructions, HostReg.R11);
             EmitCodeAddress(HostReg.R10, distance);
-            EmitIndirect(instructions, Stubs.NoSite);
+            EmitJumpCache(Stubs.NoSite);
             return;
         }
 
@@ -421,13 +435,16 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
-    private void EmitIndirect(int instructions) => EmitIndirect(instructions, SiteOf(_index));
+    private void EmitIndirect(int instructions)
+    {
+        EmitCount(instructions, HostReg.R11);
+        EmitJumpCache(SiteOf(_index));
+    }
 
-    private void EmitIndirect(int instructions, uint site)
+    private void EmitJumpCache(uint site)
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
-        EmitCount(instructions, HostReg.R11);
         _a.Rorx(HostReg.R11, HostReg.R10, JumpCache.Fold);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));

@@ -18,9 +18,14 @@ internal sealed unsafe partial class BlockTranslator
         _copyLabels = _labels.Count;
         _addendPin = -1;
         ForgetHeld();
-        byte* top = _a.Next;
         _index = 0;
+        bool rounds = FlagsAreFree && PlanRounds(end);
+        if (rounds)
+            _a.StoreImmediate32(HostMemory.State(VcpuMemory.CountdownOffset), -RoundsBefore);
+        byte* top = _a.Next;
         EmitRound(end + 1);
+        if (rounds)
+            EmitCountdown(condition);
         for (; _index < end; _index++)
         {
             _labels.Add((nint)_a.Next);
@@ -29,6 +34,7 @@ internal sealed unsafe partial class BlockTranslator
 
         _labels.Add((nint)_a.Next);
         HostAssembler.Bind(_a.JumpIf(condition), top);
+        _behindLoop = _a.Next;
         (_index, _copyLabels, _addendPin) = (end, 0, -1);
         ForgetHeld();
     }

@@ -32,21 +32,26 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check being written is one for several.</summary>
     private bool _checkingPin;
 
-    private bool IsPinned => _pinOf[_index] >= 0;
+    private bool IsPinned => (_inRounds ? _streamOf : _pinOf)[_index] >= 0;
 
-    /// <summary>A memory access of an instruction: base register, distance, size.</summary>
+    /// <summary>
+    /// A memory access of an instruction: base register (<see cref="NoRegister"/>: the start of the block), index register if there is one, and its scale, distance, size, what the address must be a
+    /// multiple of.
+    /// </summary>
     private struct BasedAccess
     {
-        public int Base, Distance, Size;
+        public int Base, Index, Scale, Distance, Size, Alignment;
         public bool Writes;
 
         /// <summary>What the instruction adds to the base.</summary>
         public int Moves;
     }
 
+    private const int NoRegister = -1;
+
     private bool TryGetAccess(Op* op, out BasedAccess access)
     {
-        access = new BasedAccess { Base = 4, Size = 8 };
+        access = new BasedAccess { Base = 4, Index = NoRegister, Size = 8, Alignment = 1 };
         switch (op->Code)
         {
             case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32:
@@ -70,22 +75,39 @@ internal sealed unsafe partial class BlockTranslator
             return true;
         }
 
-        if (!op->IsMemory || op->Base == 0xFF || op->Index != 0xFF || op->Seg >= SegmentName.FS || op->AddrSize != 8 || op->Has(OpFlags.RipRelative)
-            || RegisterMap.InMemory(op->Base) || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || op->Disp != (int)op->Disp)
+        if (!op->IsMemory || op->Seg >= SegmentName.FS || op->AddrSize != 8 || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || op->Disp != (int)op->Disp
+            || !TryGetRegisters(op, ref access))
             return false;
-        (access.Base, access.Distance) = (op->Base, (int)op->Disp);
         if (GuestForm.TryRead(op, out GuestForm f))
         {
             (access.Size, access.Writes) = (f.MemorySize, f.Memory != MemoryUse.Read);
             return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
         }
 
-        // What must be aligned is looked at one by one.
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.Aligned || v.MemorySize == 0)
+        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
             return false;
-        (access.Size, access.Writes) = (v.MemorySize, v.Memory != MemoryUse.Read);
+        (access.Size, access.Writes, access.Alignment) = (v.MemorySize, v.Memory != MemoryUse.Read, v.Aligned ? v.MemorySize : 1);
         return true;
     }
+
+    private static bool TryGetRegisters(Op* op, ref BasedAccess access)
+    {
+        access.Distance = (int)op->Disp;
+        access.Base = NoRegister;
+        if (op->Has(OpFlags.RipRelative))
+            return true;
+        if (op->Base == 0xFF || RegisterMap.InMemory(op->Base))
+            return false;
+        access.Base = op->Base;
+        if (op->Index == 0xFF)
+            return true;
+        (access.Index, access.Scale) = (op->Index, op->Scale);
+        return !RegisterMap.InMemory(op->Index);
+    }
+
+    /// <summary>Pins are for what has only a base register and need not be aligned.</summary>
+    private bool TryGetPinned(Op* op, out BasedAccess access) =>
+        TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 };
 
     /// <summary>What an instruction adds to a register by itself; 0: nothing, or it is not known.</summary>
     private static int KnownMove(Op* op, out int register)
@@ -95,6 +117,10 @@ internal sealed unsafe partial class BlockTranslator
         {
             case Code.Add_rm64_imm8 or Code.Add_rm64_imm32 when !op->IsMemory:
                 return (int)op->Imm;
+            case Code.Inc_rm64 when !op->IsMemory:
+                return 1;
+            case Code.Dec_rm64 when !op->IsMemory:
+                return -1;
             case Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 when !op->IsMemory && (int)op->Imm != int.MinValue:
                 return -(int)op->Imm;
             case Code.Lea_r64_m when op->Base == op->Reg && op->Index == 0xFF && op->AddrSize == 8 && op->Seg < SegmentName.FS && op->Disp == (int)op->Disp:
@@ -120,7 +146,7 @@ internal sealed unsafe partial class BlockTranslator
             Op* op = _block->Ops + i;
             uint changes = _facts[i].Changes;
             int move = KnownMove(op, out int register);
-            if (TryGetAccess(op, out BasedAccess access))
+            if (TryGetPinned(op, out BasedAccess access))
             {
                 Join(i, access, ref open[access.Base], ref moved[access.Base]);
                 (move, register) = (access.Moves, access.Base);
@@ -250,6 +276,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Where the bytes of the present instruction's pinned access are: <paramref name="distance"/> from the base. The first one checks for all.</summary>
     private HostMemory EmitPinned(int distance)
     {
+        if (_inRounds)
+            return EmitStreamed(distance);
         int number = _pinOf[_index];
         ref Pin pin = ref _pins[number];
         HostReg b = RegisterMap.Host(pin.Base);
@@ -286,8 +314,15 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>After each instruction: whether R10 still holds the addend that it held.</summary>
     private void FollowAddend()
     {
-        if (!IsPinned && _addendPin >= 0 && !KeepsAddend(_index))
+        if (!IsPinned && _addendPin >= 0 && !KeepsAddend(_index) && !IsVectorOnly(_index))
             _addendPin = -1;
+    }
+
+    /// <summary>A vector instruction without memory or general registers. Had it loaded the vector registers, R10 would be known to be gone.</summary>
+    private bool IsVectorOnly(int index)
+    {
+        Op* op = _block->Ops + index;
+        return !op->IsMemory && HostFeatures.Current.Avx && !GuestForm.TryRead(op, out _) && TryReadVector(op, out VectorForm v) && v.Reg == GprRole.None && v.Rm == GprRole.None;
     }
 
     /// <summary>Leaves for the second translation of the block, at the present instruction, with everything as it was before it.</summary>

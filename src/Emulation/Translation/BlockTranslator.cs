@@ -41,6 +41,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>The code that it goes on at takes the vector registers to be loaded.</summary>
         public bool Vectors { get; init; }
 
+        /// <summary>It is reached from rounds without checks, which have been counted in advance.</summary>
+        public bool Rounds { get; init; }
+
         /// <summary>Where <see cref="ColdKind.Vectors"/> goes on.</summary>
         public nint Back { get; init; }
     }
@@ -64,6 +67,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
+
+        /// <summary>The loop's rounds without checks.</summary>
+        Rounds,
 
         /// <summary>Somebody wants attention: leave for the start of the block. The second form has RCX in R10.</summary>
         Asked,
@@ -111,7 +117,7 @@ internal sealed unsafe partial class BlockTranslator
             _labels.Add(0);
         _copyLabels = 0;
         _vectorsLoaded = false;
-        _hasLoop = false;
+        _hasLoop = _inRounds = false;
         ForgetHeld();
         FindFacts();
         PlanPins(pins);
@@ -155,7 +161,11 @@ internal sealed unsafe partial class BlockTranslator
         Resume = _copyLabels + _index + 1,
         Pinned = _checkingPin,
         Vectors = _vectorsLoaded,
+        Rounds = _inRounds,
     });
+
+    /// <summary>The branch at <paramref name="field"/>, when taken, leaves the block for <paramref name="distance"/> from its start.</summary>
+    private void AddBranch(byte* field, int distance) => _cold.Add(new ColdPiece((nint)field, ColdKind.Branch, _index + 1, distance) { Rounds = _inRounds });
 
     private bool TryEmit(Op* op)
     {
@@ -199,10 +209,13 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitCold()
     {
-        foreach (ColdPiece piece in _cold)
+        // Rounds without checks have rare pieces of their own.
+        for (int i = 0; i < _cold.Count; i++)
         {
+            ColdPiece piece = _cold[i];
             _recipe = default;
             ForgetHeld();
+            _inRounds = piece.Rounds;
             _a.Bind((byte*)piece.Field);
             if (piece.Kind == ColdKind.Branch)
             {
@@ -211,6 +224,12 @@ internal sealed unsafe partial class BlockTranslator
             }
 
             _vectorsLoaded = piece.Vectors;
+            if (piece.Kind == ColdKind.Rounds)
+            {
+                EmitRounds(piece);
+                continue;
+            }
+
             if (piece.Kind is ColdKind.Asked or ColdKind.AskedWithRcxSaved)
             {
                 EmitAsked(piece);
@@ -237,6 +256,13 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Byte(0x9D);
             if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
+            if (piece.Rounds)
+            {
+                // A block that begins with this instruction does the rest of the round.
+                EmitEdge(_block->Ops[piece.Index].Offset, piece.Index);
+                continue;
+            }
+
             if (piece.Pinned)
             {
                 // What the second translation checks before this instruction, and this one does not, may have had it save the flags.

@@ -1,0 +1,191 @@
+namespace VirtPS.Emulation.Tests;
+
+/// <summary>
+/// Loops of one block, for which generated code hoists checks out of many rounds: random ones, over pages that lie anywhere or are not there, against the interpreter. Registers, flags, memory,
+/// the fault and the count of instructions must be the same.
+/// </summary>
+public sealed unsafe class LoopTests
+{
+    private const ulong Array = 0x40_0000, Frames = 0x20_0000;
+    private const int Pages = 16;
+
+    private static readonly AssemblerRegister64[] s_bases = [rsi, rdi, rbx, r8, r12, rbp];
+
+    [Theory]
+    [InlineData(0, 1)]
+    [InlineData(0, 2)]
+    [InlineData(3, 3)]
+    [InlineData(3, 4)]
+    public void Random_loops_do_what_the_interpreter_does(int ring, int seed)
+    {
+        Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
+        var random = new Random(seed);
+        using var interpreter = new TestGuest(engine: new EngineOptions());
+        using var translator = new TestGuest(engine: new EngineOptions { Translate = true, HotAfter = 0 });
+        ulong table = Prepare(interpreter, ring);
+        Assert.Equal(table, Prepare(translator, ring));
+        using var stop = new CancellationTokenSource();
+        // Loops look for requests now and then; there always is one.
+        Thread kicks = Kick(translator.Cpu, stop.Token);
+        for (int i = 0; i < 400; i++)
+        {
+            int code = random.Next(), data = random.Next();
+            string text = Run(interpreter, ring, table, code, data);
+            Assert.Equal((code, text), (code, Run(translator, ring, table, code, data)));
+        }
+
+        stop.Cancel();
+        kicks.Join();
+    }
+
+    private static Thread Kick(SoftVcpu cpu, CancellationToken stop)
+    {
+        var thread = new Thread(() =>
+        {
+            while (!stop.IsCancellationRequested)
+            {
+                cpu.Kick();
+                Thread.SpinWait(50);
+            }
+        });
+        thread.Start();
+        return thread;
+    }
+
+    private static ulong Prepare(TestGuest g, int ring)
+    {
+        g.LongMode(ring: ring);
+        g.S->Cr4 |= Cr4.OSXSAVE;
+        g.S->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx;
+        g.Cpu.CommitState();
+        g.WriteFaultTables(64);
+        ulong pd = g.Read<ulong>(g.Read<ulong>(g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
+        pd = g.Read<ulong>(pd) & PageBits.AddressMask;
+        ulong table = g.AllocateTable();
+        g.Write(pd + (Array >> 21) * 8, table | 7);
+        return table;
+    }
+
+    /// <summary>Everything that can be seen behind one random loop.</summary>
+    private static string Run(TestGuest g, int ring, ulong table, int code, int data)
+    {
+        Map(g, table, new Random(data));
+        Emit(g, new Random(code));
+        var random = new Random(data ^ 0x5555);
+        for (int r = 0; r < 16; r++)
+            g.S->Gpr[r] = (ulong)random.NextInt64();
+        foreach (AssemblerRegister64 r in s_bases)
+            g.S->Gpr[Number(r)] = Array + (ulong)random.Next(Pages * 4096) & (random.Next(3) == 0 ? ~0ul : ~31ul);
+        g[Gpr.Rax] = (ulong)random.Next(64) * 8;
+        g[Gpr.Rdx] = (ulong)random.Next(256);
+        g[Gpr.Rcx] = (ulong)random.Next(1, random.Next(2) == 0 ? 20 : 3000);
+        g[Gpr.Rsp] = Array + (ulong)random.Next(2, Pages) * 4096 - (ulong)random.Next(16) * 8;
+        g.S->Rip = TestGuest.Code;
+        g.S->Rflags = 2;
+        ulong before = g.S->InstructionsRetired;
+        (SegmentRegister cs, SegmentRegister ss) = (g.S->CS, g.S->SS);
+        VcpuExit exit = g.Cpu.Run();
+        g.S->MpState = MpState.Runnable;
+        var hash = new HashCode();
+        hash.AddBytes(new ReadOnlySpan<byte>(g.Ram.Address + Frames, Pages * 4096));
+        hash.AddBytes(new ReadOnlySpan<byte>(g.S->Xsave, 512));
+        string registers = string.Join(' ', Enumerable.Range(0, 16).Select(r => g.S->Gpr[r].ToString("x", null)));
+        string end = $"{exit} rip {g.S->Rip:x} flags {g.S->Rflags:x} cr2 {g.S->Cr2:x} retired {g.S->InstructionsRetired - before} {registers} memory {hash.ToHashCode():x}";
+        (g.S->CS, g.S->SS, g.S->Cpl) = (cs, ss, (byte)ring);
+        g.Cpu.CommitState();
+        return end;
+    }
+
+    /// <summary>The array's pages in any order, one in eight not there, one in eight read-only; then contents.</summary>
+    private static void Map(TestGuest g, ulong table, Random random)
+    {
+        int[] order = [.. Enumerable.Range(0, Pages)];
+        random.Shuffle(order);
+        for (int i = 0; i < Pages; i++)
+        {
+            uint rights = random.Next(8) switch { 0 => 0u, 1 => 5u, _ => 7u };
+            g.Write(table + (ulong)i * 8, Frames + (ulong)order[i] * 4096 | rights);
+        }
+
+        random.NextBytes(new Span<byte>(g.Ram.Address + Frames, Pages * 4096));
+        g.S->Cr2 = 0;
+        g.Cpu.FlushTlb(global: true);
+    }
+
+    private static int Number(AssemblerRegister64 r) => (Register)r - Register.RAX;
+
+    private static void Emit(TestGuest g, Random random) => g.Assemble(64, TestGuest.Code, a =>
+    {
+        Label top = a.CreateLabel(), done = a.CreateLabel(), constant = a.CreateLabel();
+        a.Label(ref top);
+        int n = random.Next(1, 8);
+        for (int i = 0; i < n; i++)
+            EmitAccess(a, random, done, constant);
+        if (random.Next(2) == 0)
+            a.add(rax, random.Next(-3, 4) * 8);
+        foreach (AssemblerRegister64 r in s_bases)
+        {
+            int stride = random.Next(6) switch { 0 => 1, 1 => random.Next(-64, 65), 2 => 32, 3 => -16, _ => 0 };
+            if (stride == 1 && random.Next(2) == 0)
+                a.inc(r);
+            else if (stride != 0 && random.Next(3) == 0)
+                a.lea(r, __[r + stride]);
+            else if (stride != 0)
+                a.add(r, stride);
+        }
+
+        if (random.Next(2) == 0)
+            a.dec(rcx);
+        else
+            a.sub(rcx, 1);
+        a.jnz(top);
+        a.mov(rdx, __[rsi]);
+        a.Label(ref done);
+        a.hlt();
+        a.Label(ref constant);
+        a.dq(0x123456789);
+    });
+
+    private static void EmitAccess(Assembler a, Random random, Label done, Label constant)
+    {
+        AssemblerRegister64 b = s_bases[random.Next(s_bases.Length)];
+        int distance = random.Next(-4, 5) * 16;
+        AssemblerMemoryOperand m = random.Next(4) switch
+        {
+            0 => __[b + rax * (1 << random.Next(4)) + distance],
+            1 => __[b + rdx + distance],
+            _ => __[b + distance],
+        };
+        switch (random.Next(18))
+        {
+            case 0: a.mov(r13, m); break;
+            case 1: a.mov(__qword_ptr[m], r14); break;
+            case 2: a.add(__qword_ptr[m], r13); break;
+            case 3: a.movzx(r15d, __byte_ptr[m]); break;
+            case 4: a.mov(__byte_ptr[m], r14b); break;
+            case 5: a.xor(r9d, __dword_ptr[m]); break;
+            case 6: a.movups(xmm1, __xmmword_ptr[m]); break;
+            case 7: a.movups(__xmmword_ptr[m], xmm2); break;
+            case 8: a.movaps(xmm3, __xmmword_ptr[m]); break;
+            case 9: a.paddd(xmm2, __xmmword_ptr[m]); break;
+            case 10: a.movdqa(__xmmword_ptr[m], xmm1); break;
+            case 11: a.vpaddq(ymm4, ymm5, __ymmword_ptr[m]); break;
+            case 12: a.push(r14); a.pop(r15); break;
+            case 13:
+                a.cmp(__byte_ptr[m], random.Next(256));
+                a.je(done);
+                break;
+            case 14: a.mov(r10, __qword_ptr[constant]); a.add(r13, r10); break;
+            case 16: // A table: by what was read.
+                a.movzx(r15d, __byte_ptr[m]);
+                a.xor(r14d, __dword_ptr[b + r15 * 4]);
+                break;
+            case 17:
+                a.movzx(edx, __byte_ptr[m]);
+                a.inc(r13d);
+                a.mov(__dword_ptr[b + rdx * 4], r13d);
+                break;
+            case 15: a.adc(__qword_ptr[m], r11); break;
+        }
+    }
+}
