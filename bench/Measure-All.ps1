@@ -14,6 +14,7 @@ param(
 
 $ErrorActionPreference = 'Stop'
 Import-Module VirtPS
+. (Join-Path $PSScriptRoot 'Get-OwnMemory.ps1')
 $script:rows = [Collections.Generic.List[object]]::new()
 $work = Join-Path ([IO.Path]::GetTempPath()) "virtps-bench-$PID"
 $null = New-Item -ItemType Directory -Path $work
@@ -45,12 +46,11 @@ function Measure-Boot([string] $Strategy, [int] $Processors, [string] $Initrd) {
         $seconds = $watch.Elapsed.TotalSeconds
         $rings = @(Measure-VirtRing -Name bench-boot)
         $vm = Get-VirtVM -Name bench-boot
-        $status = [IO.File]::ReadAllText("/proc/$($vm.WorkerProcessId)/status")
         [pscustomobject]@{
             Seconds      = $seconds
             Instructions = ($rings | ForEach-Object { $_.Instructions | Measure-Object -Sum } | Measure-Object Sum -Sum).Sum
             RunSeconds   = ($rings | ForEach-Object { $_.RunTime.TotalSeconds } | Measure-Object -Sum).Sum
-            WorkerMiB    = [int] ([regex]::Match($status, 'RssAnon:\s+(\d+)').Groups[1].Value) / 1024
+            WorkerMiB    = Get-OwnMemory $vm.WorkerProcessId
             Console      = @(Receive-VirtConsole -Name bench-boot)
         }
     }

@@ -29,6 +29,7 @@ param(
 
 $ErrorActionPreference = 'Stop'
 Import-Module VirtPS
+. (Join-Path $PSScriptRoot 'Get-OwnMemory.ps1')
 $root = Split-Path -Parent $PSScriptRoot
 $work = Join-Path '/dev/shm' "virtps-speed-$PID"
 $null = New-Item -ItemType Directory -Path $work, "$work/scratch"
@@ -112,8 +113,7 @@ function Measure-Ours([string] $Initrd, [string] $Arguments, [int] $Processors, 
             Wait-VirtVM -Name speed -For Console -Pattern $Until -Timeout $Timeout
             $seconds = $watch.Elapsed.TotalSeconds
             $vm = Get-VirtVM -Name speed
-            $status = if ($vm.WorkerProcessId) { [IO.File]::ReadAllText("/proc/$($vm.WorkerProcessId)/status") } else { '' }
-            return [pscustomobject]@{ Seconds = $seconds; WorkerMiB = if ($status -match 'RssAnon:\s+(\d+)') { [int] $Matches[1] / 1024 } }
+            return [pscustomobject]@{ Seconds = $seconds; WorkerMiB = if ($vm.WorkerProcessId) { Get-OwnMemory $vm.WorkerProcessId } }
         }
 
         Wait-VirtVM -Name speed -For Console -Pattern '@@ START \d+\s' -Timeout $Timeout

@@ -5,13 +5,11 @@ namespace VirtPS.Engine.Host;
 /// <summary>The Linux calls that the engine uses (man pages, section 2).</summary>
 internal static unsafe partial class LinuxNative
 {
-    public const int ProtReadWrite = 3, MapShared = 1, MapNoReserve = 0x4000;
-    public const uint MfdCloexec = 1;
+    public const int ProtReadWrite = 3, MapPrivate = 2, MapAnonymous = 0x20, MapNoReserve = 0x4000;
     public const int FallocKeepSizePunchHole = 1 | 2;
+    public const int AdviseDontNeed = 4, AdviseDontFork = 10, AdviseHugePage = 14;
     public const int FutexWaitPrivate = 0 | 128, FutexWakePrivate = 1 | 128;
     public const int PrSetTimerSlack = 29;
-    public const int AtEmptyPath = 0x1000;
-    public const uint StatxBlocks = 0x400;
     public const int Eintr = 4, Eagain = 11, Etimedout = 110;
     public const int ScPhysPages = 85, ScPageSize = 30;
 
@@ -30,12 +28,6 @@ internal static unsafe partial class LinuxNative
         _ => null,
     };
 
-    [LibraryImport("libc", EntryPoint = "memfd_create", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
-    public static partial int MemfdCreate(string name, uint flags);
-
-    [LibraryImport("libc", EntryPoint = "ftruncate", SetLastError = true)]
-    public static partial int Truncate(int fd, long length);
-
     [LibraryImport("libc", EntryPoint = "mmap", SetLastError = true)]
     public static partial void* Map(void* address, nuint length, int protection, int flags, int fd, long offset);
 
@@ -45,11 +37,12 @@ internal static unsafe partial class LinuxNative
     [LibraryImport("libc", EntryPoint = "fallocate", SetLastError = true)]
     public static partial int Allocate(int fd, int mode, long offset, long length);
 
-    [LibraryImport("libc", EntryPoint = "close")]
-    public static partial int Close(int fd);
+    [LibraryImport("libc", EntryPoint = "madvise", SetLastError = true)]
+    public static partial int Advise(void* address, nuint length, int advice);
 
-    [LibraryImport("libc", EntryPoint = "statx", SetLastError = true)]
-    public static partial int Statx(int fd, byte* path, int flags, uint mask, byte* buffer);
+    /// <summary>A byte for each page, whose bit 0 says that it is resident.</summary>
+    [LibraryImport("libc", EntryPoint = "mincore", SetLastError = true)]
+    public static partial int Resident(void* address, nuint length, byte* pages);
 
     [LibraryImport("libc", EntryPoint = "syscall", SetLastError = true)]
     public static partial nint Futex(nint number, int* address, nint operation, nint value, Timespec* timeout, nint address2, nint value3);

@@ -13,10 +13,7 @@ public unsafe class HostTests
     {
         using IHostMemoryRegion region = s_platform.AllocateGuestMemory("test", 64 << 20);
         if (s_platform.Name == "Linux")
-        {
             Assert.Equal(0ul, region.ResidentBytes);
-            Assert.True(region.FileDescriptor >= 0);
-        }
 
         region.Address[5 << 20] = 1;
         region.Address[6 << 20] = 2;

@@ -3,14 +3,14 @@ using System.Runtime.InteropServices;
 
 namespace VirtPS.Sdk.Memory;
 
-/// <summary>Host memory behind a slot (a mapped memfd, native heap in tests). Freed once, by the slot.</summary>
+/// <summary>Host memory behind a slot (anonymous pages, native heap in tests). Freed once, by the slot.</summary>
 public unsafe interface IHostMemoryRegion : IDisposable
 {
     byte* Address { get; }
 
     ulong Size { get; }
 
-    /// <summary>File descriptor of the backing memfd, or -1; other processes can map it.</summary>
+    /// <summary>File descriptor of a file behind it that other processes can map, or -1.</summary>
     int FileDescriptor { get; }
 
     /// <summary>Gives pages back to the host; they read as zero afterwards.</summary>
