@@ -39,6 +39,9 @@ internal unsafe struct TranslatedBlock
 {
     public Block* Block;
 
+    /// <summary>What was translated: the block, or the block with what follows its last branch.</summary>
+    public Block* Decoded;
+
     /// <summary>Linear address that it was made for.</summary>
     public ulong Linear;
 
@@ -230,7 +233,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     public int NextLink => _linkCount;
 
     /// <summary>Ends a translation: it becomes the block's.</summary>
-    public int Commit(Block* block, in HostAssembler a)
+    public int Commit(Block* block, Block* decoded, in HostAssembler a)
     {
         if (_translationCount == _translations.Length)
             Array.Resize(ref _translations, _translations.Length * 2);
@@ -238,7 +241,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         int end = OffsetOf(a.Next);
         MarkCodePage(block->EntryLinear);
         ref int page = ref _pages[PageHash(block->Gpa)];
-        _translations[index] = new TranslatedBlock { Block = block, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page, FirstUnpinned = _committedUnpinned, UnpinnedCount = _unpinned.Count - _committedUnpinned };
+        _translations[index] = new TranslatedBlock { Block = block, Decoded = decoded, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page, FirstUnpinned = _committedUnpinned, UnpinnedCount = _unpinned.Count - _committedUnpinned };
         _committedUnpinned = _unpinned.Count;
         page = index;
         if (block->CrossesPage)
@@ -250,7 +253,7 @@ internal sealed unsafe class TranslationCache : IDisposable
         }
 
         Used = end + 15 & ~15;
-        block->Translation = index;
+        block->Translation = decoded->Translation = index;
         return index;
     }
 

@@ -60,6 +60,13 @@ internal unsafe struct Block
     /// <summary>Linear address for which a supervisor's block was translated.</summary>
     public ulong EntryLinear;
 
+    /// <summary>Distance from the start to what follows the last instruction.</summary>
+    public static int EndOf(Block* block)
+    {
+        Op* last = block->Ops + block->Count - 1;
+        return last->Offset + last->Length;
+    }
+
     /// <summary>The bytes in memory still are what was decoded.</summary>
     public readonly bool IsFresh => Generation == Volatile.Read(ref *GenerationNow) && (!CrossesPage || Generation2 == Volatile.Read(ref *GenerationNow2));
 }

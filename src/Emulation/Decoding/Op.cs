@@ -101,8 +101,8 @@ internal unsafe struct Op
 
     private ushort _code;
 
-    /// <summary>Distance from the first byte of the block.</summary>
-    public ushort Offset;
+    /// <summary>Distance from the first byte of the block; may be negative only in what follows a branch (<see cref="SoftVcpu.FollowBranches"/>).</summary>
+    public short Offset;
 
     /// <summary>
     /// ModRM.reg, ModRM.rm (or opcode-embedded) and VEX.vvvv (or is4) register numbers as encoded with REX/VEX, 0–15. For byte registers 16–19 are AH, CH, DH, BH.

@@ -56,7 +56,7 @@ internal sealed unsafe class OpDecoder
 
         *op = default;
         Clear(op);
-        op->Offset = (ushort)offset;
+        op->Offset = (short)offset;
         op->Length = (byte)instruction.Length;
         op->Code = instruction.Code;
         op->Slow = HandlerTable.Get(instruction.Code);

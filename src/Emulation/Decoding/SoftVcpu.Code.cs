@@ -267,13 +267,14 @@ public sealed unsafe partial class SoftVcpu
         Op* end = b->Ops + b->Count;
         *end = default;
         end->Handler = HotForms.End;
-        end->Offset = (ushort)b->ByteCount;
+        end->Offset = (short)b->ByteCount;
         byte* copy = (byte*)(end + 1);
         Unsafe.CopyBlockUnaligned(copy, bytes, b->ByteCount);
         for (uint i = 0; i < b->Count; i++)
         {
             Op* op = b->Ops + i;
-            Op.SetBytes(op, copy + op->Offset);
+            Op.SetBytes(op, copy);
+            copy += op->Length;
             HotForms.Link(op, b->Count - i - 1);
         }
     }

@@ -1915,7 +1915,7 @@ public sealed unsafe partial class SoftVcpu
                     e = Tlb.Entry(n->Tlb, a);
                     if (a + e->WriteTag > 0xFF8)
                         goto slow;
-                    *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
+                    *(ulong*)(a + e->Addend) = rip + (ulong)op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
                     a = rip + op->Imm;
                     goto linked;
@@ -1928,7 +1928,7 @@ public sealed unsafe partial class SoftVcpu
                     e = Tlb.Entry(n->Tlb, a);
                     if (a + e->WriteTag > 0xFF8)
                         goto slow;
-                    *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
+                    *(ulong*)(a + e->Addend) = rip + (ulong)op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
                     a = b;
                     goto indirect;
@@ -1946,7 +1946,7 @@ public sealed unsafe partial class SoftVcpu
                     e = Tlb.Entry(n->Tlb, a);
                     if (a + e->WriteTag > 0xFF8)
                         goto slow;
-                    *(ulong*)(a + e->Addend) = rip + op->Offset + op->Length;
+                    *(ulong*)(a + e->Addend) = rip + (ulong)op->Offset + op->Length;
                     *(ulong*)(s + 32) = a;
                     a = b;
                     goto indirect;
@@ -2078,7 +2078,7 @@ public sealed unsafe partial class SoftVcpu
                     continue;
 
                 case HotForms.End:
-                    a = rip + op->Offset;
+                    a = rip + (ulong)op->Offset;
                     goto linked;
 
                 default:
@@ -2122,7 +2122,7 @@ public sealed unsafe partial class SoftVcpu
             goto enter;
 
         slow:
-            n->State.Rip = (rip + op->Offset) & n->RipMask;
+            n->State.Rip = (rip + (ulong)op->Offset) & n->RipMask;
             if (!op->Slow(this, op))
             {
                 n->State.InstructionsRetired -= block->Count - (ulong)(op - block->Ops);
@@ -2138,7 +2138,7 @@ public sealed unsafe partial class SoftVcpu
 
             n->State.InstructionsRetired -= block->Count - (ulong)(op - block->Ops) - 1;
             if (n->RipSet == 0)
-                n->State.Rip = (rip + op->Offset + op->Length) & n->RipMask;
+                n->State.Rip = (rip + (ulong)op->Offset + op->Length) & n->RipMask;
             n->RipSet = 0;
             if (n->Leave != 0)
                 return Executed.Left;

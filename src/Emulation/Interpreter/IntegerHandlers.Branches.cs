@@ -27,7 +27,7 @@ internal static unsafe partial class IntegerHandlers
     }
 
     /// <summary>Branch displacements count from the start of the block; S->Rip is that of the instruction.</summary>
-    private static ulong RelativeTarget(SoftVcpu cpu, Op* op) => cpu.S->Rip - op->Offset + op->Imm;
+    private static ulong RelativeTarget(SoftVcpu cpu, Op* op) => cpu.S->Rip - (ulong)op->Offset + op->Imm;
 
     private static bool Jcc(SoftVcpu cpu, Op* op) => !SoftVcpu.Condition(cpu.N, op->Reg3) || Branch(cpu, op);
 

@@ -50,7 +50,7 @@ internal sealed unsafe partial class LockStep
         text.AppendLine(CultureInfo.InvariantCulture, $"Lock-step: {what} after {steps} instructions from 0x{_before->State.Rip:X}; the first to look at: {instruction}");
         text.AppendLine(CultureInfo.InvariantCulture, $"Block at 0x{start:X} (physical 0x{_block->Gpa:X}, mode 0x{_block->Mode:X}), from instruction {_index}; the interpreter: {_steps} steps, {_stop}. {this}");
         text.AppendLine("Guest code:");
-        FaultReport.Disassemble(text, Op.Bytes(_block->Ops), (int)_block->ByteCount, 64, start, place < 0 ? 0 : start + _block->Ops[place].Offset);
+        FaultReport.Disassemble(text, _block, start, place);
         text.AppendLine("Differences (interpreter, generated code):");
         foreach (string item in items)
             text.AppendLine(item);
@@ -193,8 +193,8 @@ internal sealed unsafe partial class LockStep
     {
         var line = new StringBuilder();
         Op* op = _block->Ops + place;
-        FaultReport.Disassemble(line, Op.Bytes(op), op->Length, 64, start + op->Offset, 0);
-        return $"0x{start + op->Offset:X} {line.ToString()[8..].Trim()}";
+        FaultReport.Disassemble(line, Op.Bytes(op), op->Length, 64, start + (ulong)op->Offset, 0);
+        return $"0x{start + (ulong)op->Offset:X} {line.ToString()[8..].Trim()}";
     }
 
     private static void Registers(StringBuilder text, NativeCpu* n)

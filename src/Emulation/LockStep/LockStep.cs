@@ -107,7 +107,7 @@ internal sealed unsafe partial class LockStep : IDisposable
         _block = block;
         (_index, _open) = (index, true);
         _position = _cpu.HotRetired + (ulong)index;
-        S->Rip = _cpu.StartOf(block) + (index < block->Count ? block->Ops[index].Offset : block->ByteCount);
+        S->Rip = _cpu.StartOf(block) + (ulong)(index < block->Count ? block->Ops[index].Offset : Block.EndOf(block));
         Save(_before);
         RunAhead(MaxSteps);
         Save(_expected);
@@ -226,7 +226,8 @@ internal sealed unsafe partial class LockStep : IDisposable
         if (N->RipSet == 0)
             S->Rip = rip + op->Length;
         N->RipSet = 0;
-        if (!branched && N->Leave == 0)
+        // A direct branch whose target follows it in the block does not end the piece.
+        if ((!branched || (op->Has(OpFlags.EndsBlock) && index + 1 < _block->Count)) && N->Leave == 0)
         {
             index++;
             return true;

@@ -29,7 +29,7 @@ public sealed unsafe partial class SoftVcpu
                 // In the middle of a block: nothing of it is counted yet.
                 Op* op = _arena!.OpAt((int)(N->ExitSite >> 6));
                 uint index = N->ExitSite & 63;
-                S->Rip = StartOf((Block*)(op - index) - 1) + op->Offset;
+                S->Rip = StartOf((Block*)(op - index) - 1) + (ulong)op->Offset;
                 _lockStep!.Arrive((int)index);
                 break;
         }

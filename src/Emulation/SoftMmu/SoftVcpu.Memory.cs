@@ -94,7 +94,7 @@ public sealed unsafe partial class SoftVcpu
         ulong ea = *(ulong*)(s + op->BaseOff) + (*(ulong*)(s + op->IndexOff) << op->Scale) + (ulong)op->Disp;
         // RIP-relative displacements count from the start of the block, S->Rip is that of the instruction.
         if (op->Has(OpFlags.RipRelative))
-            ea -= op->Offset;
+            ea -= (ulong)op->Offset;
         return ea & op->AddrMask;
     }
 

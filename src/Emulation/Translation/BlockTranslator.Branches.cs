@@ -131,11 +131,13 @@ internal sealed unsafe partial class BlockTranslator
                 EmitConditional(op->Handler - HotForms.Jo, (int)op->Imm, next);
                 return true;
             case HotForms.JmpRel:
-                EmitEdge((int)op->Imm, _index + 1);
+                if (!TargetFollows(_index))
+                    EmitEdge((int)op->Imm, _index + 1);
                 return true;
             case HotForms.CallRel:
                 EmitPushReturn(next);
-                EmitEdge((int)op->Imm, _index + 1);
+                if (!TargetFollows(_index))
+                    EmitEdge((int)op->Imm, _index + 1);
                 return true;
             case HotForms.Ret or HotForms.RetI:
                 _a.Load(HostReg.R10, EmitPopPlace());
@@ -146,6 +148,26 @@ internal sealed unsafe partial class BlockTranslator
 
         return EmitIndirectBranch(op, next) || EmitCounted(op, next);
     }
+
+    /// <summary>A direct branch whose target is the next instruction of the block.</summary>
+    private bool TargetFollows(int index) => index + 1 < _block->Count;
+
+    /// <summary>Some branch in the block goes on backwards: each way out of it may close a loop.</summary>
+    private bool _followsBackwards;
+
+    private static bool FollowsBackwards(Block* block)
+    {
+        for (int i = 1; i < block->Count; i++)
+        {
+            if (block->Ops[i].Offset < block->Ops[i - 1].Offset)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Whether an edge to <paramref name="distance"/>, behind so many instructions, may close a loop. Each loop has one that goes backwards.</summary>
+    private bool MayCloseLoop(int distance, int instructions) => _followsBackwards || (instructions > 0 && distance <= _block->Ops[instructions - 1].Offset);
 
     private bool EmitIndirectBranch(Op* op, int next)
     {
@@ -284,7 +306,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         EmitCount(instructions, HostReg.R10);
-        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        byte* asked = MayCloseLoop(distance, instructions) ? EmitRequestCheck() : null;
         byte* field = _a.Jump();
         if (asked != null)
         {
@@ -304,7 +326,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         HostMemory pageBase = HostMemory.State(VcpuMemory.PageBaseOffset);
         EmitCount(instructions, HostReg.R10);
-        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        byte* asked = MayCloseLoop(distance, instructions) ? EmitRequestCheck() : null;
         _a.Load(HostReg.R10, pageBase);
         _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, 0x1000));
         _a.Store(pageBase, HostReg.R10);
@@ -372,7 +394,7 @@ internal sealed unsafe partial class BlockTranslator
         int target = (int)(_rip & 0xFFF) + distance;
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset), pageBase = HostMemory.State(VcpuMemory.PageBaseOffset);
         EmitCount(instructions, HostReg.R11);
-        byte* asked = distance < _block->ByteCount ? EmitRequestCheck() : null;
+        byte* asked = MayCloseLoop(distance, instructions) ? EmitRequestCheck() : null;
         _a.Load(HostReg.R10, pageBase);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));

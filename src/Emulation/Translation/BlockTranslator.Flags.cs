@@ -89,12 +89,23 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = (int)_block->Count - 1; i >= 0; i--)
         {
             FlagFacts f = FlagFacts.Of(_block->Ops + i);
+            if (TargetFollows(i))
+                FollowedFacts(_block->Ops[i].Handler, ref f);
             if (!f.IsPlain)
                 TryVectorFacts(_block->Ops + i, ref f);
             _facts[i] = f;
             needed = f.IsPlain ? needed & ~f.Writes | f.Reads : FlagFacts.All;
             _needed[i] = needed;
         }
+    }
+
+    /// <summary>A jump or call whose target follows it.</summary>
+    private static void FollowedFacts(ushort handler, ref FlagFacts f)
+    {
+        if (handler == HotForms.JmpRel)
+            f = new FlagFacts { IsPlain = true };
+        else if (handler == HotForms.CallRel)
+            f = new FlagFacts { IsPlain = true, Changes = 1 << 4, MayFault = true };
     }
 
     /// <summary>After an instruction was emitted: from where its flags could be made again.</summary>

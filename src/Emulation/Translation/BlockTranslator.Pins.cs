@@ -71,7 +71,7 @@ internal sealed unsafe partial class BlockTranslator
         if (op->Handler is HotForms.CallRel or HotForms.Ret or HotForms.RetI)
         {
             if (op->Handler == HotForms.CallRel)
-                (access.Distance, access.Writes) = (-8, true);
+                (access.Distance, access.Moves, access.Writes) = (-8, -8, true);
             return true;
         }
 
@@ -261,7 +261,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool KeepsAddend(int index)
     {
         Op* op = _block->Ops + index;
-        if (op->Handler == HotForms.Nop)
+        if (op->Handler is HotForms.Nop or HotForms.JmpRel)
             return true;
         // Behind a branch to the start of the block a loop of its own may come out (EmitLoop), with something else in R10.
         if (op->Handler is >= HotForms.Jo and <= HotForms.Jg)

@@ -86,13 +86,15 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Whether blocks of a mode are translated at all.</summary>
     public static bool Handles(uint mode) => (mode & (CodeMode.SizeMask | CodeMode.Checked)) == CodeMode.Bits64;
 
-    /// <summary>Translates a block that is at <paramref name="linear"/> now. False: there is no slot left for its guard.</summary>
-    public bool Translate(Block* block, ulong linear)
+    /// <summary>
+    /// Translates a block that is at <paramref name="linear"/> now, as <paramref name="decoded"/>: itself, or with what follows its last branch. False: there is no slot left for its guard.
+    /// </summary>
+    public bool Translate(Block* block, Block* decoded, ulong linear)
     {
-        if (!TryWrite(block, linear, pins: true))
+        if (!TryWrite(decoded, linear, pins: true))
             return false;
-        block->EntryLinear = linear;
-        _cache.Commit(block, _a);
+        block->EntryLinear = decoded->EntryLinear = linear;
+        _cache.Commit(block, decoded, _a);
         return true;
     }
 
@@ -119,6 +121,7 @@ internal sealed unsafe partial class BlockTranslator
         _vectorsLoaded = false;
         _hasLoop = _inRounds = false;
         ForgetHeld();
+        _followsBackwards = FollowsBackwards(block);
         FindFacts();
         PlanPins(pins);
         if (block->CrossesPage && !EmitGuard())
@@ -131,7 +134,7 @@ internal sealed unsafe partial class BlockTranslator
 
         _labels[_index] = (nint)_a.Next;
         if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
-            EmitEdge((int)block->ByteCount, _index);
+            EmitEdge(Block.EndOf(block), _index);
         EmitCold();
         return true;
     }

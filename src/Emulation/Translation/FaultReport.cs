@@ -22,8 +22,7 @@ internal static unsafe class FaultReport
             ref TranslatedBlock t = ref cache.At(translation);
             text.AppendLine($", +0x{hostRip - (ulong)cache.Executable(translation):X} of the block for linear 0x{t.Linear:X} (physical 0x{t.Block->Gpa:X}, mode 0x{t.Block->Mode:X}).");
             text.AppendLine("Guest code:");
-            Block* b = t.Block;
-            Disassemble(text, Op.Bytes(b->Ops), (int)b->ByteCount, (b->Mode & CodeMode.SizeMask) == CodeMode.Bits64 ? 64 : 32, t.Linear, 0);
+            Disassemble(text, t.Decoded, t.Linear, -1);
             text.AppendLine("Host code:");
             Disassemble(text, cache.Executable(translation), t.Size, 64, (ulong)cache.Executable(translation), hostRip);
         }
@@ -34,8 +33,21 @@ internal static unsafe class FaultReport
         return text.ToString();
     }
 
+    /// <summary>A line for each instruction of a block whose start is at <paramref name="start"/>; that with the number <paramref name="mark"/> is marked.</summary>
+    internal static void Disassemble(StringBuilder text, Block* block, ulong start, int mark)
+    {
+        for (int i = 0; i < block->Count; i++)
+        {
+            Op* op = block->Ops + i;
+            ulong at = start + (ulong)op->Offset;
+            Disassemble(text, Op.Bytes(op), op->Length, (block->Mode & CodeMode.SizeMask) == CodeMode.Bits64 ? 64 : 32, at, i == mark ? at : ulong.MaxValue, start);
+        }
+    }
+
     /// <summary>One line per instruction; the one at <paramref name="mark"/> is marked.</summary>
-    internal static void Disassemble(StringBuilder text, byte* code, int size, int bits, ulong ip, ulong mark)
+    internal static void Disassemble(StringBuilder text, byte* code, int size, int bits, ulong ip, ulong mark) => Disassemble(text, code, size, bits, ip, mark, ip);
+
+    private static void Disassemble(StringBuilder text, byte* code, int size, int bits, ulong ip, ulong mark, ulong start)
     {
         var bytes = new ReadOnlySpan<byte>(code, size).ToArray();
         var decoder = Iced.Intel.Decoder.Create(bits, bytes, ip);
@@ -46,7 +58,7 @@ internal static unsafe class FaultReport
             ulong at = decoder.IP;
             decoder.Decode(out Instruction i);
             formatter.Format(i, output);
-            text.AppendLine($"{(at == mark ? "=>" : "  ")} {at - ip,4:X} {Convert.ToHexString(bytes, (int)(at - ip), Math.Min(i.Length, size - (int)(at - ip))),-24} {output.ToStringAndReset()}");
+            text.AppendLine($"{(at == mark ? "=>" : "  ")} {(long)(at - start),4:X} {Convert.ToHexString(bytes, (int)(at - ip), Math.Min(i.Length, size - (int)(at - ip))),-24} {output.ToStringAndReset()}");
         }
     }
 }

@@ -203,13 +203,14 @@ public sealed unsafe partial class SoftVcpu
         }
 
         block->Heat = 0;
-        if (!_translator!.Translate(block, linear))
+        Block* code = FollowBranches(block, linear);
+        if (!_translator!.Translate(block, code, linear))
         {
             block->Heat = NeverHot;
             return false;
         }
 
-        NoteTranslation(block);
+        NoteTranslation(code);
         return true;
     }
 
@@ -219,7 +220,7 @@ public sealed unsafe partial class SoftVcpu
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
         n->VectorReady = VectorsReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
-        _lockStep?.Begin(block, 0);
+        _lockStep?.Begin(_cache!.At(block->Translation).Decoded, 0);
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
         var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
@@ -242,7 +243,7 @@ public sealed unsafe partial class SoftVcpu
         uint index = site & 63;
         Op* op = _arena!.OpAt((int)(site >> 6));
         var block = (Block*)(op - index) - 1;
-        S->Rip = StartOf(block) + op->Offset;
+        S->Rip = StartOf(block) + (ulong)op->Offset;
         S->InstructionsRetired += index;
         if (block->Translation == 0 || !block->IsFresh || _cache!.IsFull)
             return;
@@ -322,7 +323,7 @@ public sealed unsafe partial class SoftVcpu
         uint index = site & 63;
         Op* op = _arena!.OpAt((int)(site >> 6));
         var block = (Block*)(op - index) - 1;
-        S->Rip = StartOf(block) + op->Offset;
+        S->Rip = StartOf(block) + (ulong)op->Offset;
         S->InstructionsRetired--;
         S->Gpr[(int)Gpr.Rsp] += op->Code switch
         {
@@ -411,7 +412,7 @@ public sealed unsafe partial class SoftVcpu
         uint index = site & 63;
         Op* op = _arena!.OpAt((int)(site >> 6));
         var block = (Block*)(op - index) - 1;
-        ulong rip = StartOf(block) + op->Offset;
+        ulong rip = StartOf(block) + (ulong)op->Offset;
         S->Rip = rip;
         n->SetStatusFlags(Stubs.UnpackFlags(*_memory.Hot(VcpuMemory.FlagsOffset)));
         ulong* retired = _memory.Hot(VcpuMemory.RetiredOffset);

@@ -29,6 +29,16 @@ public sealed unsafe class GoldenCodeTests
         ("call and return", a => { a.call(0x10100); }),
         ("return", a => a.ret()),
         ("indirect jump", a => a.jmp(rax)),
+        ("jump and what follows", a =>
+        {
+            Label there = a.CreateLabel();
+            a.cmp(rax, rbx);
+            a.jmp(there);
+            a.ud2();
+            a.Label(ref there);
+            a.mov(rcx, __[rdx]);
+            a.test(rcx, rcx);
+        }),
     ];
 
     [Fact]
@@ -64,7 +74,7 @@ public sealed unsafe class GoldenCodeTests
         TranslationCache cache = g.Cpu.Translations!;
         ref TranslatedBlock t = ref cache.At(translation);
         text.AppendLine($"# {name}");
-        FaultReport.Disassemble(text, Op.Bytes(t.Block->Ops), (int)t.Block->ByteCount, 64, TestGuest.Code, 0);
+        FaultReport.Disassemble(text, t.Decoded, TestGuest.Code, -1);
         text.AppendLine("->");
         // Addresses relative to the start of the cache, so that they are the same in each run.
         FaultReport.Disassemble(text, cache.Executable(translation), t.Size, 64, (ulong)(cache.Executable(translation) - cache.Start), ulong.MaxValue);
