@@ -17,6 +17,9 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
     /// <summary>Memory operands lie where they fault, or may: over the sandbox's end, or in the page that cannot be written.</summary>
     public bool Dangerous { get; set; }
 
+    /// <summary>Further instances not to make.</summary>
+    public Func<Instruction, bool> IsLeftOut { get; init; } = _ => false;
+
     /// <summary>Linear address of the memory operand.</summary>
     private ulong _target;
 
@@ -66,7 +69,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
         }
 
         AddPrefixes(ref instruction, info);
-        return Constrain(ref instruction) && !WritesStackPointer(instruction);
+        return Constrain(ref instruction) && !WritesStackPointer(instruction) && !IsLeftOut(instruction);
     }
 
     private void AddPrefixes(ref Instruction instruction, OpCodeInfo info)

@@ -14,8 +14,8 @@ namespace VirtPS.Hardware.Tests;
 
 /// <summary>
 /// QEMU's emulated processor by itself, with no KVM in between: each <see cref="IVcpu.Run"/> boots a QEMU whose firmware does no more than VMRUN of the given state, and takes over registers and
-/// memory when that guest has halted. So what a test finds under the emulated kvm-amd can be laid at QEMU's door, or not. Port and MMIO accesses go nowhere; XCR0 stays as it was given, unless
-/// XSETBV is intercepted, which ends the run.
+/// memory when that guest has halted. So what a test finds under the emulated kvm-amd can be laid at QEMU's door, or not. Port and MMIO accesses go nowhere; an intercept of
+/// WBINVD or XSETBV ends the run with <see cref="VcpuExit.Failed"/>.
 /// </summary>
 internal sealed class BareQemu : IStrategy
 {

@@ -64,6 +64,9 @@ internal static unsafe class BareQemuFirmware
         c.vmsave();
         c.mov(__qword_ptr[(ulong)BareQemuVmcb.SavedRdx], rdx);
         c.mov(__qword_ptr[(ulong)BareQemuVmcb.SavedRdx + 8], rcx);
+        c.xor(ecx, ecx);
+        c.xgetbv();
+        c.mov(__dword_ptr[(ulong)BareQemuVmcb.SavedXcr0], eax);
         SetXcr0(c, BareQemuVmcb.AllComponents);
         c.mov(eax, BareQemuVmcb.AllComponents);
         c.xsave(__[(ulong)BareQemuVmcb.Xsave]);

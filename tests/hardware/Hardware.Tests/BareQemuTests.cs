@@ -3,6 +3,7 @@ using VirtPS.Lockstep;
 using VirtPS.Sdk.Testing.Conformance;
 using VirtPS.Strategy.Hardware;
 using VirtPS.Strategy.Full;
+using VirtPS.X86;
 
 namespace VirtPS.Hardware.Tests;
 
@@ -43,6 +44,9 @@ public sealed class BareQemuTests
     [InlineData("far return to compatibility mode and back")]
     [InlineData("POPFQ in ring 0: all bits")]
     [InlineData("MSRs of system calls")]
+    [InlineData("0F 18 /4 is a NOP")]
+    [InlineData("64-bit ADCX and ADOX")]
+    [InlineData("gather by another index register")]
     public void A_guest_that_is_compared_agrees_there(string name) => Assert.Null(EmulatedHost.Alone(PrivilegedCases.All.Single(c => c.Name == name)));
 
     /// <summary>A paravirtual KVM's ring 0 is that emulator, with no QEMU near.</summary>
@@ -74,11 +78,27 @@ public sealed class BareQemuTests
         Assert.Equal(2ul + 3, Step(0xF3, 0x90, 0x0F, 0x1F, 0x00, 0xF4));
     }
 
-    /// <summary>Stepped as KVM does it. The host's processor and the software engine agree in them (tests/opcodes).</summary>
+    /// <summary>XSETBV's intercept does not fire there, although the guest is allowed to do it and does: so KVM, which has XCR0 from that intercept, cannot know. One of the same word of the control block does fire.</summary>
+    [Fact]
+    public unsafe void XSETBV_does_not_leave_a_guest_there()
+    {
+        using var machine = new ConformanceMachine(new BareQemu());
+        machine.EnterLongMode(c => c.Bytes(0x0F, 0x09).Hlt());
+        Assert.Equal(Sdk.Cpu.VcpuExit.Failed, machine.Run());
+        KnownDifferences.MissedIntercept.Prepare(machine);
+        Assert.Equal(Sdk.Cpu.VcpuExit.Halt, machine.Run());
+        Assert.Equal(Xcr0.X87 | Xcr0.Sse | Xcr0.Avx, machine.State->Xcr0);
+    }
+
+    /// <summary>Stepped as KVM does it: of instructions that differ in one form only the other forms agree. (Arithmetic of x87 and SSE is not looked at here: QEMU's has other flags than the host's.)</summary>
     [Theory]
     [InlineData(Mnemonic.Adox, Mnemonic.Adcx)]
-    [InlineData(Mnemonic.Fxrstor, Mnemonic.Fxrstor64)]
+    [InlineData(Mnemonic.Shld, Mnemonic.Shrd, Mnemonic.Nop, Mnemonic.Reservednop)]
     [InlineData(Mnemonic.Vgatherdpd, Mnemonic.Vgatherdps, Mnemonic.Vgatherqpd, Mnemonic.Vgatherqps, Mnemonic.Vpgatherdd, Mnemonic.Vpgatherdq, Mnemonic.Vpgatherqd, Mnemonic.Vpgatherqq)]
-    public void Sequences_of_instructions_that_are_left_out_differ_on_QEMUs_processor_alone(params Mnemonic[] mnemonics) =>
-        Assert.NotEmpty(new LockstepSuite(new FullPlugin().Strategies.Single(), new BareQemu()).RunRandom(1, 8, TimeSpan.FromMinutes(1), mnemonics).Differences);
+    public void Forms_that_are_not_left_out_agree_there(params Mnemonic[] mnemonics)
+    {
+        LockstepResult result = new LockstepSuite(new FullPlugin().Strategies.Single(), new BareQemu()).RunRandom(1, 8, TimeSpan.FromMinutes(1), mnemonics);
+        Assert.True(result.Differences.Count == 0, string.Join('\n', result.Differences));
+        Assert.Equal(8, result.Cases);
+    }
 }

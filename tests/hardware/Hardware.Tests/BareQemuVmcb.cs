@@ -4,19 +4,19 @@ using VirtPS.X86;
 namespace VirtPS.Hardware.Tests;
 
 /// <summary>
-/// A guest state as the virtual machine control block of AMD's SVM (APM Vol. 2 appendix B), and back. Intercepted is what ends a test's guest, and XSETBV, which KVM intercepts too. Behind it is what else
+/// A guest state as the virtual machine control block of AMD's SVM (APM Vol. 2 appendix B), and back. Intercepted is what ends a test's guest, and WBINVD and XSETBV, which KVM intercepts too. Behind it is what else
 /// <see cref="BareQemuFirmware"/> needs in memory.
 /// </summary>
 internal static unsafe class BareQemuVmcb
 {
-    /// <summary>Behind the guest's memory: this block, VMRUN's save area for the host, page tables of two levels that map 4 GiB one to one, the XSAVE area and a place for RDX.</summary>
-    public const uint Address = 0x80_0000, HostSave = Address + 0x1000, PageTables = Address + 0x2000, Xsave = Address + 0x4000, SavedRdx = Xsave + 0x800;
+    /// <summary>Behind the guest's memory: this block, VMRUN's save area for the host, page tables of two levels that map 4 GiB one to one, the XSAVE area and places for RDX, RCX and XCR0.</summary>
+    public const uint Address = 0x80_0000, HostSave = Address + 0x1000, PageTables = Address + 0x2000, Xsave = Address + 0x4000, SavedRdx = Xsave + 0x800, SavedXcr0 = SavedRdx + 16;
 
     /// <summary>Bytes in all.</summary>
     public const int Size = 0x5000;
 
     private const int ExceptionIntercepts = 0x08, MiscIntercepts = 0x0C, SvmIntercepts = 0x10, Asid = 0x58, ExitCode = 0x70, EventInjection = 0xA8, Save = 0x400;
-    private const uint InterceptHlt = 1u << 24, InterceptShutdown = 1u << 31, InterceptVmrun = 1, InterceptXsetbv = 1 << 13;
+    private const uint InterceptHlt = 1u << 24, InterceptShutdown = 1u << 31, InterceptVmrun = 1, InterceptWbinvd = 1 << 9, InterceptXsetbv = 1 << 13;
     private const ulong ExitHlt = 0x78, ExitShutdown = 0x7F, ExitDebug = 0x41, Svme = 1 << 12, EventValid = 1ul << 31, EventHasError = 1 << 11, EventException = 3 << 8;
 
     private const uint Busy = 2;
@@ -34,7 +34,7 @@ internal static unsafe class BareQemuVmcb
     public static byte[] Build(VcpuState* s, bool step)
     {
         var block = new byte[Size];
-        Put(block, MiscIntercepts, InterceptHlt | InterceptShutdown | (ulong)(InterceptVmrun | InterceptXsetbv) << 32);
+        Put(block, MiscIntercepts, InterceptHlt | InterceptShutdown | (ulong)(InterceptVmrun | InterceptWbinvd | InterceptXsetbv) << 32);
         Put(block, Asid, 1);
         ulong trap = 0;
         if (step)
@@ -91,6 +91,7 @@ internal static unsafe class BareQemuVmcb
         (s->Star, s->Lstar, s->Cstar, s->Sfmask, s->KernelGsBase) = (Get(block, StarAt), Get(block, LstarAt), Get(block, CstarAt), Get(block, SfmaskAt), Get(block, KernelGsAt));
         (s->SysenterCs, s->SysenterEsp, s->SysenterEip, s->Pat) = (Get(block, SysenterCsAt), Get(block, SysenterEspAt), Get(block, SysenterEipAt), Get(block, PatAt));
         block.AsSpan((int)(Xsave - Address), VcpuState.XsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
+        s->Xcr0 = Get(block, (int)(SavedXcr0 - Address));
         ulong code = Get(block, ExitCode);
         // The exit is before the instruction; KVM goes past it.
         s->Rip = Get(block, RipAt) + (code == ExitHlt ? 1u : 0);

@@ -76,13 +76,17 @@ public sealed class NestedKvmTests
 
         foreach (LockstepCase guest in KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag))
             Assert.Equal(WithoutResumeFlag(guest, results.Single(r => r.Name == $"differs: {guest.Name}").Text), EmulatedHost.Alone(guest));
+        // With no KVM only what every fault's frame has differs; XCR0 does not.
+        string frame = EmulatedHost.Alone(KnownDifferences.MissedIntercept)!;
+        Assert.DoesNotContain("XCR0", frame, StringComparison.Ordinal);
+        Assert.Equal($"XCR0 0x7, KVM 0x1, {frame}", results.Single(r => r.Name == $"differs: {KnownDifferences.MissedIntercept.Name}").Text);
     }
 
     /// <summary>
     /// KVM intercepts #UD and delivers it by itself, with RFLAGS.RF set in the frame; QEMU's processor never stores it (<see cref="KnownDifferences.ResumeFlag"/>), so that byte of the two
     /// frames is no part of what is compared where QEMU makes a #UD of its own.
     /// </summary>
-    private static string WithoutResumeFlag(LockstepCase guest, string text) => guest.Name.StartsWith("TEST by ", StringComparison.Ordinal)
+    private static string WithoutResumeFlag(LockstepCase guest, string text) => KnownDifferences.IsUndefinedThere(guest)
         ? text.Replace(", memory at 0x3822: 00, KVM 01", "", StringComparison.Ordinal).Replace(", memory at 0x2FFEA: 00, KVM 01", "", StringComparison.Ordinal)
         : text;
 
@@ -131,6 +135,22 @@ public sealed class NestedKvmTests
             TestContext.Current.TestOutputHelper?.WriteLine(output);
             Assert.Contains("NESTED-TABLE Debian", output, StringComparison.Ordinal);
             Assert.Contains("NESTED-END", output, StringComparison.Ordinal);
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
+
+    /// <summary>For a closer look: what the environment variable VIRTPS_TEST_NESTED asks the runner for, as <c>only=random,seed=7,count=500</c>.</summary>
+    [Fact(Explicit = true)]
+    public async Task A_part_under_a_real_kvm_amd()
+    {
+        Assert.SkipUnless(File.Exists(Qemu), $"{Qemu} is not installed (Debian: qemu-system-x86).");
+        string folder = Directory.CreateTempSubdirectory("virtps-nested-").FullName;
+        try
+        {
+            await RunPartAsync(await BuildAsync(folder, NestedContent.Runner), Environment.GetEnvironmentVariable("VIRTPS_TEST_NESTED") ?? "only=random");
         }
         finally
         {

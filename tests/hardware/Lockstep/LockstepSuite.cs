@@ -52,7 +52,7 @@ public sealed class LockstepSuite(IStrategy ours, IStrategy theirs)
         return new LockstepResult(cases, steps, differences);
     }
 
-    /// <summary>Random instruction sequences of the opcode oracle's generator, in ring 0, until <paramref name="limit"/> is over; of instructions that are expected to agree, or <paramref name="only"/> of those named.</summary>
+    /// <summary>Random instruction sequences of the opcode oracle's generator, in ring 0, until <paramref name="limit"/> is over; of instructions that are expected to agree; of these <paramref name="only"/>, where given.</summary>
     public LockstepResult RunRandom(ulong seed, int sequences, TimeSpan limit, IReadOnlyCollection<Mnemonic>? only = null)
     {
         List<string> differences = [];

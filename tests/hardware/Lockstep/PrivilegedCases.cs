@@ -301,16 +301,4 @@ public static unsafe partial class PrivilegedCases
         c.wrmsr();
         c.rdmsr();
     }
-
-    /// <summary>For kernels or not: what the random sequences leave out, for an emulated processor differs in it.</summary>
-    private static IEnumerable<LockstepCase> Unprivileged()
-    {
-        const ulong TestUndefined = Rflags.AF;
-        yield return new("TEST by F6 /1", c => { c.mov(eax, 0x81); c.db(0xF6, 0xC8, 0x80); c.hlt(); }, UndefinedFlags: TestUndefined);
-        yield return new("TEST by F7 /1", c => { c.mov(eax, 0x81); c.db(0xF7, 0xC8, 1, 0, 0, 0); c.hlt(); }, UndefinedFlags: TestUndefined);
-        // CF is 1 when the source is not 0 (SDM Vol. 2A).
-        yield return new("BLSI", c => { c.mov(ecx, 0x30); c.blsi(eax, ecx); c.hlt(); }, UndefinedFlags: Rflags.AF | Rflags.PF);
-        // AMD's processors leave the whole register alone (APM Vol. 3), and so do we.
-        yield return new("BSR of 0", c => { c.mov(r8, 0x8234_5678_9ABC_DEF0); c.xor(ecx, ecx); c.bsr(r8d, ecx); c.hlt(); }, UndefinedFlags: Rflags.CF | Rflags.OF | Rflags.SF | Rflags.AF | Rflags.PF);
-    }
 }

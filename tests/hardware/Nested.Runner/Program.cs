@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using VirtPS.Engine.Catalog;
 using VirtPS.Lockstep;
 using VirtPS.Sdk.Machine;
@@ -12,7 +13,7 @@ namespace VirtPS.Nested.Runner;
 /// Runs inside a small Linux that has a real KVM: the strategy conformance suite, ringlab and a stock Linux kernel, on our engine in this process. One line per result
 /// (<c>NESTED pass|FAIL seconds name: text</c>) on standard output; the number of failures, at most 100, goes to the debug-exit port when there is one.
 /// Arguments: the folder of plugins, a kernel, an initrd; then <c>debug-exit</c> when QEMU's isa-debug-exit is at port 0x501, <c>bench</c> to measure instead, <c>guests</c> or
-/// <c>processor</c> for one half of the run, and <c>only=text</c> for what has the text in its name.
+/// <c>processor</c> for one half of the run, <c>only=text</c> for what has the text in its name, and <c>seed=n</c> and <c>count=n</c> for other random sequences; several with commas between.
 /// </summary>
 internal static class Program
 {
@@ -24,7 +25,7 @@ internal static class Program
 
     private const int RandomCount = 120;
 
-    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(180);
 
     private static int s_failures;
 
@@ -32,7 +33,9 @@ internal static class Program
 
     private static int Main(string[] arguments)
     {
-        s_only = arguments.FirstOrDefault(a => a.StartsWith("only=", StringComparison.Ordinal))?["only=".Length..] ?? "";
+        // One word of the emulated host's command line may hold several.
+        arguments = [.. arguments.SelectMany(a => a.Split(','))];
+        s_only = Option(arguments, "only") ?? "";
         if (arguments.Length < 3)
         {
             Console.Error.WriteLine("usage: VirtPS.Nested.Runner <plugins> <kernel> <initrd> [debug-exit]");
@@ -56,9 +59,11 @@ internal static class Program
         if (!arguments.Contains("processor"))
             WholeGuests(catalog, kernel, initrd);
         if (!arguments.Contains("guests"))
-            Processor(catalog);
+            Processor(catalog, arguments);
         return End(arguments);
     }
+
+    private static string? Option(string[] arguments, string name) => arguments.FirstOrDefault(a => a.StartsWith(name + "=", StringComparison.Ordinal))?[(name.Length + 1)..];
 
     private static void WholeGuests(PluginCatalog catalog, string kernel, string initrd)
     {
@@ -74,15 +79,15 @@ internal static class Program
             Report($"exact rings by single-step, irqchip={irqchip}", () => Guests.ExactRings(catalog, irqchip));
     }
 
-    private static void Processor(PluginCatalog catalog)
+    private static void Processor(PluginCatalog catalog, string[] arguments)
     {
-        Report("privileged instructions, ours beside the processor's", () => Lockstep(catalog, s => s.RunPrivileged([.. KnownDifferences.LeftOut.Select(c => c.Name)])));
+        Report("privileged instructions, ours beside the processor's", () => Told(Suite(catalog).RunPrivileged([.. KnownDifferences.LeftOut.Select(c => c.Name)])));
         Report("random instructions, ours beside the processor's", () =>
         {
-            LockstepResult result = Suite(catalog).RunRandom(RandomSeed, RandomCount, s_randomLimit);
-            foreach (string difference in result.Differences)
-                Console.WriteLine($"NESTED random {difference}");
-            return result.Cases == RandomCount ? $"{result.Cases} sequences, {result.Steps} instructions, {result.Differences.Count} differ" : throw new InvalidOperationException($"only {result.Cases} sequences in {s_randomLimit.TotalSeconds} s");
+            (ulong seed, int count) = (Option(arguments, "seed") is { } s ? ulong.Parse(s, CultureInfo.InvariantCulture) : RandomSeed, Option(arguments, "count") is { } n ? int.Parse(n, CultureInfo.InvariantCulture) : RandomCount);
+            LockstepResult result = Suite(catalog).RunRandom(seed, count, s_randomLimit);
+            string text = Told(result);
+            return result.Cases == count ? text : throw new InvalidOperationException($"only {text} in {s_randomLimit.TotalSeconds} s");
         });
         foreach (LockstepCase guest in (IEnumerable<LockstepCase>)[.. KnownDifferences.LeftOut, KnownDifferences.ResumeFlag])
             Report($"differs: {guest.Name}", () => Suite(catalog).RunToEnd(guest) ?? throw new InvalidOperationException("it does not"));
@@ -100,9 +105,9 @@ internal static class Program
         return Math.Min(s_failures, 100);
     }
 
-    private static string Lockstep(PluginCatalog catalog, Func<LockstepSuite, LockstepResult> run)
+    /// <summary>Throws when there are differences.</summary>
+    private static string Told(LockstepResult result)
     {
-        LockstepResult result = run(Suite(catalog));
         string text = $"{result.Cases} guests, {result.Steps} instructions";
         return result.Differences.Count == 0 ? text : throw new InvalidOperationException($"{text}; differences: " + string.Join(" || ", result.Differences));
     }
