@@ -17,7 +17,7 @@ public sealed class BareQemuTests
 
     public static TheoryData<string> Checks => [.. EmulatedHost.Differs.Select(d => d.Name)];
 
-    public static TheoryData<string> Guests => [.. KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag).Select(c => c.Name)];
+    public static TheoryData<string> Guests => [.. KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag).Append(KnownDifferences.Borrowed).Select(c => c.Name)];
 
     [Theory]
     [MemberData(nameof(Checks))]

@@ -100,6 +100,8 @@ public static unsafe partial class PrivilegedCases
             m.Write64(Operand, 0x8080_F03F);
             m.Write64(Operand + 24, 0x1F80);
         });
+        // SDM Vol. 2A: they are cleared whatever is compared.
+        yield return new("FCOMI clears OF, SF and AF", c => { c.push((int)(Rflags.Fixed1 | Rflags.OF | Rflags.SF | Rflags.AF)); c.popfq(); c.fldz(); c.fldz(); c.fcomi(st0, st1); c.hlt(); });
         yield return new("MMX: the exponent", c => { c.movq(mm0, __qword_ptr[Operand]); c.fstp(__tbyte_ptr[Result]); c.hlt(); }, m => m.Write64(Operand, 0x8123_4567_89AB_CDEF));
     }
 }

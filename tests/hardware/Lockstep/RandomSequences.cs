@@ -48,7 +48,7 @@ internal sealed unsafe class RandomSequences : IDisposable
 
     /// <summary>What QEMU's emulated processor does otherwise by itself: each has its case in <see cref="KnownDifferences"/>, but for PAUSE, behind which it loses a step (BareQemuTests).</summary>
     private static bool DiffersOnQemu(Code code) => code is Code.Test_rm8_imm8_F6r1 or Code.Test_rm16_imm16_F7r1 or Code.Test_rm32_imm32_F7r1 or Code.Test_rm64_imm32_F7r1 or Code.Adox_r32_rm32 or Code.Adcx_r32_rm32
-        || code.Mnemonic() is Mnemonic.Pause or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Blsi;
+        || code.Mnemonic() is Mnemonic.Fcomi or Mnemonic.Fcomip or Mnemonic.Fucomi or Mnemonic.Fucomip or Mnemonic.Pause or Mnemonic.Bsf or Mnemonic.Bsr or Mnemonic.Blsi;
 
     /// <summary>The same, of instructions that agree with other operands: SHLD and SHRD with an immediate, relative to RIP; a gather by register 4; the first four NOPs of 0F 18 with a register.</summary>
     private static bool DiffersOnQemu(Instruction i) => (i.Mnemonic is Mnemonic.Shld or Mnemonic.Shrd && i.Op2Kind == OpKind.Immediate8 && i.IsIPRelativeMemoryOperand)

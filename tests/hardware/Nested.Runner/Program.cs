@@ -23,9 +23,9 @@ internal static class Program
 
     private const ulong RandomSeed = 1;
 
-    private const int RandomCount = 120;
+    private const int RandomCount = 300;
 
-    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(180);
+    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(60);
 
     private static int s_failures;
 
