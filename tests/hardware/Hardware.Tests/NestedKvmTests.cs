@@ -61,7 +61,7 @@ public sealed class NestedKvmTests
         return lines;
     }
 
-    /// <summary>Every difference that is put down to QEMU is there on its processor alone, in the same words.</summary>
+    /// <summary>Every difference that is put down to QEMU is there on its processor alone, in the same words but for one (BareQemuTests).</summary>
     private static void SameOnQemuAlone(Result[] results)
     {
         Dictionary<string, string?> alone = [];
@@ -74,7 +74,7 @@ public sealed class NestedKvmTests
             Assert.Equal(result.Text, text);
         }
 
-        foreach (LockstepCase guest in KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag))
+        foreach (LockstepCase guest in KnownDifferences.EmulatedProcessor.Append(KnownDifferences.ResumeFlag).Where(c => !KnownDifferences.IsArbitraryThere(c)))
             Assert.Equal(WithoutResumeFlag(guest, results.Single(r => r.Name == $"differs: {guest.Name}").Text), EmulatedHost.Alone(guest));
         // With no KVM only what every fault's frame has differs; XCR0 does not.
         string frame = EmulatedHost.Alone(KnownDifferences.MissedIntercept)!;
