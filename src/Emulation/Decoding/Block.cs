@@ -84,7 +84,7 @@ internal sealed unsafe class CodeArena : IDisposable
     {
         _size = size;
         // SAFETY: freed in Dispose; Allocate stays below _size because callers check IsFull before each block.
-        _memory = (byte*)NativeMemory.AlignedAlloc(size, 64);
+        _memory = LargeMemory.Allocate(size);
     }
 
     public bool IsFull => _used + Margin > _size;
@@ -106,5 +106,5 @@ internal sealed unsafe class CodeArena : IDisposable
 
     public void Clear() => _used = 0;
 
-    public void Dispose() => NativeMemory.AlignedFree(_memory);
+    public void Dispose() => LargeMemory.Free(_memory);
 }

@@ -52,8 +52,9 @@ internal sealed unsafe class VcpuMemory : IDisposable
 
     public VcpuMemory()
     {
-        // SAFETY: freed in Dispose; zeroed memory of this size comes straight from the system, so that what is never touched costs nothing.
-        _allocation = NativeMemory.AllocZeroed(Total);
+        // SAFETY: freed in Dispose.
+        _allocation = LargeMemory.Allocate(Total);
+        NativeMemory.Clear(_allocation, Total);
         StackPointer = (byte*)(((nuint)_allocation + RoomBelow + 4095 & ~(nuint)4095) + 12);
         *(ulong*)(StackPointer + TlbMaskOffset) = Tlb.IndexMask << 12;
     }
@@ -67,5 +68,5 @@ internal sealed unsafe class VcpuMemory : IDisposable
 
     public byte* View(int view) => StackPointer + TlbOffset + view * Tlb.ViewBytes;
 
-    public void Dispose() => NativeMemory.Free(_allocation);
+    public void Dispose() => LargeMemory.Free(_allocation);
 }
