@@ -65,7 +65,7 @@ internal unsafe struct TranslatedBlock
 internal sealed unsafe class TranslationCache : IDisposable
 {
     /// <summary>Room for the largest block is kept free.</summary>
-    private const int Margin = 64 * 1024;
+    private const int Margin = 64 * 1024, TypicalBlock = 4096;
     private const int PageHashSize = 1 << 12, MaxLinks = 1 << 20;
     private readonly DoubleMapping _memory;
     private readonly int[] _pages = new int[PageHashSize], _secondPages = new int[PageHashSize];
@@ -120,7 +120,11 @@ internal sealed unsafe class TranslationCache : IDisposable
     }
 
     /// <summary>Begins a translation: where to write it.</summary>
-    public HostAssembler Begin() => new(_memory.Writable + Used, _memory.Size - Used);
+    public HostAssembler Begin()
+    {
+        _memory.Populate(Math.Min(Used + TypicalBlock, _memory.Size));
+        return new(_memory.Writable + Used, _memory.Size - Used);
+    }
 
     public int OffsetOf(byte* writable) => (int)(writable - _memory.Writable);
 
