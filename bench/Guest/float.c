@@ -186,8 +186,42 @@ AVX2 static uint64_t mandelbrot_avx2(unsigned scale)
     return sum;
 }
 
+/* The x87: long double, what C compilers keep there. */
+static uint64_t long_double(unsigned scale)
+{
+    long double sum = 0, power = 1, values[64];
+    for (int i = 0; i < 64; i++) values[i] = 1 + i / 64.0L;
+    for (unsigned k = 0; k < 60000 * scale; k++) {
+        for (int i = 0; i < 64; i++) sum += values[i] * power;
+        power = power * 0.9999L + 0.00005L;
+        values[k & 63] = sum / (k + 1);
+        if (sum > 1e9L) sum -= 1e9L;
+    }
+    return (uint64_t)(sum * 1000) ^ (uint64_t)(power * 1e15L);
+}
+
+/* MMX: sums of absolute differences of bytes by hand. */
+static uint64_t packed_mmx(unsigned scale)
+{
+    static uint8_t a[4096], b[4096];
+    uint64_t seed = 7;
+    for (int i = 0; i < 4096; i++) { uint64_t r = next_random(&seed); a[i] = (uint8_t)r; b[i] = (uint8_t)(r >> 8); }
+    uint64_t total = 0;
+    for (unsigned k = 0; k < 5000 * scale; k++) {
+        __m64 sum = _mm_setzero_si64();
+        for (int i = 0; i < 4096; i += 8) {
+            __m64 x = *(const __m64 *)(a + i), y = *(const __m64 *)(b + i);
+            sum = _mm_add_pi32(sum, _mm_sad_pu8(x, y));
+        }
+        total += (uint32_t)_mm_cvtsi64_si32(sum);
+        a[k & 4095] ^= 1;
+    }
+    _mm_empty();
+    return total;
+}
+
 const struct kernel float_kernels[] = {
     { "matrix-scalar", matrix_scalar }, { "matrix-sse2", matrix_sse2 }, { "matrix-avx2", matrix_avx2 }, { "nbody-scalar", nbody },
     { "nbody-avx2", nbody_avx2 }, { "mandelbrot-scalar", mandelbrot_scalar }, { "mandelbrot-sse2", mandelbrot_sse2 },
-    { "mandelbrot-avx2", mandelbrot_avx2 }, { 0, 0 },
+    { "mandelbrot-avx2", mandelbrot_avx2 }, { "long-double", long_double }, { "packed-mmx", packed_mmx }, { 0, 0 },
 };

@@ -84,6 +84,23 @@ static uint64_t rep_movs(unsigned scale)
     return sum;
 }
 
+/* Short ones, as copies between user and kernel are: 8 bytes to a page, by bytes and by eight. */
+static uint64_t rep_short(unsigned scale)
+{
+    static uint8_t a[8192], b[8192];
+    uint64_t sum = 0, seed = 11;
+    for (unsigned i = 0; i < 300000 * scale; i++) {
+        uint64_t r = next_random(&seed);
+        void *to = b + (r & 2047), *from = a + (r >> 11 & 2047), *clear = b;
+        size_t n = 8u << (r >> 22 & 7), words = n / 8;
+        __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(n) : : "memory");
+        __asm__ volatile("rep stosq" : "+D"(clear), "+c"(words) : "a"(r) : "memory");
+        a[r >> 40 & 4095] = (uint8_t)i;
+        sum += b[r >> 50 & 2047];
+    }
+    return sum;
+}
+
 const struct kernel system_kernels[] = {
-    { "fork-exec", fork_exec }, { "pipes", pipes }, { "getpid", get_pid }, { "page-faults", page_faults }, { "rep-movs", rep_movs }, { 0, 0 },
+    { "fork-exec", fork_exec }, { "pipes", pipes }, { "getpid", get_pid }, { "page-faults", page_faults }, { "rep-movs", rep_movs }, { "rep-short", rep_short }, { 0, 0 },
 };

@@ -41,6 +41,9 @@ internal sealed unsafe partial class Layout : IDisposable
     /// <summary>Not mapped: code that runs on over its last page's end.</summary>
     public byte* CodeHole => Code + CodePages * Page;
 
+    /// <summary>Behind the sandbox, before nothing.</summary>
+    public byte* Behind => Sandbox + SandboxPages * Page;
+
     /// <summary>Not mapped.</summary>
     public byte* Hole => Sandbox + (SandboxPages + 1) * Page;
 

@@ -9,6 +9,12 @@ internal sealed unsafe partial class ProgramGenerator
     /// <summary>Changes an immediate or an opcode, ahead of itself (from the very next instruction on) or behind, where only a loop comes again.</summary>
     private void SelfModify()
     {
+        if (_random.OneIn(5))
+        {
+            StringOntoCode();
+            return;
+        }
+
         Count("self-modification");
         if (_random.OneIn(3))
         {

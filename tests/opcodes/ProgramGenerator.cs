@@ -65,8 +65,10 @@ internal sealed unsafe partial class ProgramGenerator
         {
             _full = Program.Length > MaxLength;
             int kind = _random.Below(100);
-            if (kind < 60)
+            if (kind < 54)
                 Plain();
+            else if (kind < 60)
+                String();
             else if (kind < 70)
                 Skip(depth);
             else if (kind < 78)

@@ -150,6 +150,7 @@ internal sealed unsafe class ProgramOracle : IDisposable
     {
         string? difference = Comparer.ComparePage("sandbox", _layout.Sandbox, guest.Guest(_layout.Sandbox), [])
             ?? Comparer.ComparePage("sandbox's second page", _layout.Sandbox + Layout.Page, guest.Guest(_layout.Sandbox + Layout.Page), [])
+            ?? Comparer.ComparePage("page behind the sandbox", _layout.Behind, guest.Guest(_layout.Behind), [])
             ?? Comparer.ComparePage("stack", _layout.StackTop, guest.Guest(_layout.StackTop), [])
             ?? Comparer.ComparePage("control", _layout.Control, guest.Guest(_layout.Control), []);
         if (difference != null)
@@ -165,7 +166,7 @@ internal sealed unsafe class ProgramOracle : IDisposable
 
     private void FillMemory(XorShift random)
     {
-        MachineImage.FillVectors(random, _layout.Sandbox, Layout.SandboxPages * Layout.Page);
+        MachineImage.FillVectors(random, _layout.Sandbox, SavedPages * Layout.Page);
         MachineImage.FillVectors(random, _layout.StackTop, Layout.Page);
         new Span<byte>(_layout.Control, Layout.Page).Clear();
         for (int i = 0; i < 512; i++)
@@ -174,22 +175,25 @@ internal sealed unsafe class ProgramOracle : IDisposable
             ((long*)(_layout.Table + 2048))[i] = random.Below(400) - 200;
     }
 
+    /// <summary>The sandbox and the page behind it.</summary>
+    private const int SavedPages = Layout.SandboxPages + 1;
+
     // The sandbox, what the programs keep for themselves, and the stack: in this order, one behind the other.
     private byte[] Save()
     {
-        byte[] all = new byte[5 * Layout.Page];
-        new Span<byte>(_layout.Sandbox, 2 * Layout.Page).CopyTo(all);
-        new Span<byte>(_layout.Table, 2 * Layout.Page).CopyTo(all.AsSpan(2 * Layout.Page));
-        new Span<byte>(_layout.StackTop, Layout.Page).CopyTo(all.AsSpan(4 * Layout.Page));
+        byte[] all = new byte[(SavedPages + 3) * Layout.Page];
+        new Span<byte>(_layout.Sandbox, SavedPages * Layout.Page).CopyTo(all);
+        new Span<byte>(_layout.Table, 2 * Layout.Page).CopyTo(all.AsSpan(SavedPages * Layout.Page));
+        new Span<byte>(_layout.StackTop, Layout.Page).CopyTo(all.AsSpan((SavedPages + 2) * Layout.Page));
         return all;
     }
 
     private void Load(Sequence program, byte[] memory)
     {
         ReadOnlySpan<byte> all = memory, code = program.Code(program.Length);
-        Put(_layout.Sandbox, all[..(2 * Layout.Page)]);
-        Put(_layout.Table, all.Slice(2 * Layout.Page, 2 * Layout.Page));
-        Put(_layout.StackTop, all[(4 * Layout.Page)..]);
+        Put(_layout.Sandbox, all[..(SavedPages * Layout.Page)]);
+        Put(_layout.Table, all.Slice(SavedPages * Layout.Page, 2 * Layout.Page));
+        Put(_layout.StackTop, all[((SavedPages + 2) * Layout.Page)..]);
         code.CopyTo(new Span<byte>((byte*)program.Origin, code.Length));
         foreach ((string _, GuestRunner guest) in _guests)
             guest.LoadProgram((byte*)program.Origin, code);

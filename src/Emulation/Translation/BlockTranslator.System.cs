@@ -21,6 +21,12 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Sti when ring0:
                 EmitSti();
                 return true;
+            case Code.Cld:
+                _a.Call(_cache.Stubs.ClearDirectionFlag);
+                return true;
+            case Code.Std:
+                _a.Call(_cache.Stubs.SetDirectionFlag);
+                return true;
             case Code.Pushfq:
                 _a.Lea(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -8));
                 EmitCheck(HostReg.R11, 8, write: true);

@@ -180,7 +180,7 @@ internal sealed unsafe partial class BlockTranslator
         bool vectors = _vectorsLoaded;
         int addend = _addendPin;
         (int held10, int held11) = (_held10, _held11);
-        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
+        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");

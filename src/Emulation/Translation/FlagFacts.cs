@@ -44,7 +44,12 @@ internal unsafe struct FlagFacts
                 return new FlagFacts { Changes = Bit(4) | Bit(op->Rm), MayFault = true, IsPlain = true };
             case Code.Leaveq:
                 return new FlagFacts { Changes = Bit(4) | Bit(5), MayFault = true, IsPlain = true };
+            case Code.Cld or Code.Std:
+                return new FlagFacts { IsPlain = true };
         }
+
+        if (StringForm.TryRead(op, out StringForm s))
+            return s.Facts;
 
         if (!GuestForm.TryRead(op, out GuestForm form))
             return f;

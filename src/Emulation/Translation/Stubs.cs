@@ -81,6 +81,10 @@ internal sealed unsafe class Stubs
     public byte* ClearInterruptFlag { get; private set; }
     public byte* SetInterruptFlag { get; private set; }
 
+    /// <summary>Called: DF in the state is cleared or set. Uses R10, changes no flags.</summary>
+    public byte* ClearDirectionFlag { get; private set; }
+    public byte* SetDirectionFlag { get; private set; }
+
     /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
     public byte* Flags { get; private set; }
 
@@ -138,6 +142,12 @@ internal sealed unsafe class Stubs
         SetInterruptFlag = a.Next;
         EmitReplaceBit(ref a, s_rflags, 9, set: true);
         EmitReplaceBit(ref a, s_requestMask, 0, set: true);
+        a.Return();
+        ClearDirectionFlag = a.Next;
+        EmitReplaceBit(ref a, s_rflags, 10, set: false);
+        a.Return();
+        SetDirectionFlag = a.Next;
+        EmitReplaceBit(ref a, s_rflags, 10, set: true);
         a.Return();
         EmitFlags(ref a);
     }
