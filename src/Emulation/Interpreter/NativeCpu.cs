@@ -74,6 +74,12 @@ internal unsafe struct NativeCpu
     /// <summary>Not zero: SSE and AVX instructions fault neither for control bits nor, since MXCSR masks everything, for their results.</summary>
     public uint VectorReady;
 
+    /// <summary>As <see cref="VectorIdle"/>, of the x87 state.</summary>
+    public uint X87Idle;
+
+    /// <summary>Not zero: x87 and MMX instructions do not fault; everything is masked and nothing pending.</summary>
+    public uint X87Ready;
+
     /// <summary>What managed code expects in MXCSR.</summary>
     public uint HostMxcsr;
 

@@ -26,7 +26,10 @@ internal sealed unsafe partial class LockStep
         new ReadOnlySpan<ulong>(a->State.Gpr, 16).SequenceEqual(new ReadOnlySpan<ulong>(b->State.Gpr, 16)) && a->State.Rip == b->State.Rip
         && ((a->StatusFlags() ^ b->StatusFlags()) & ~(ulong)_undefined) == 0 && ((a->State.Rflags ^ b->State.Rflags) & OtherFlags) == 0
         && a->State.InterruptShadow == b->State.InterruptShadow && VectorFile.MxcsrOf(&a->State) == VectorFile.MxcsrOf(&b->State)
+        && X87(a, 0, 5).SequenceEqual(X87(b, 0, 5)) && X87(a, VectorFile.Fop, 18).SequenceEqual(X87(b, VectorFile.Fop, 18)) && X87(a, VectorFile.St, 128).SequenceEqual(X87(b, VectorFile.St, 128))
         && Vectors(a, VectorFile.Xmm).SequenceEqual(Vectors(b, VectorFile.Xmm)) && Vectors(a, VectorFile.YmmHigh).SequenceEqual(Vectors(b, VectorFile.YmmHigh));
+
+    private static ReadOnlySpan<byte> X87(NativeCpu* n, int offset, int length) => new(n->State.Xsave + offset, length);
 
     private static ReadOnlySpan<byte> Vectors(NativeCpu* n, int offset) => new(n->State.Xsave + offset, 256);
 
@@ -88,6 +91,10 @@ internal sealed unsafe partial class LockStep
         Add(items, "RFLAGS", _expected->StatusFlags() & undefined | _expected->State.Rflags & OtherFlags, _real->StatusFlags() & undefined | _real->State.Rflags & OtherFlags);
         Add(items, "MXCSR", VectorFile.MxcsrOf(&_expected->State), VectorFile.MxcsrOf(&_real->State));
         Add(items, "interrupt shadow", (ulong)_expected->State.InterruptShadow, (ulong)_real->State.InterruptShadow);
+        for (int i = 0; i < 3; i++)
+            Add(items, s_x87Words[i], *(ulong*)(_expected->State.Xsave + 8 * i) & ControlMask(i), *(ulong*)(_real->State.Xsave + 8 * i) & ControlMask(i));
+        for (int i = 0; i < 16; i++)
+            Add(items, $"ST{i / 2}[{i % 2}]", *(ulong*)(_expected->State.Xsave + VectorFile.St + 8 * i), *(ulong*)(_real->State.Xsave + VectorFile.St + 8 * i));
         for (int i = 0; i < 32; i++)
         {
             int offset = VectorFile.Xmm + 8 * i, high = VectorFile.YmmHigh + 8 * i;
@@ -103,6 +110,12 @@ internal sealed unsafe partial class LockStep
 
         return items;
     }
+
+    /// <summary>FCW, FSW, FTW and FOP; FIP; FDP.</summary>
+    private static readonly string[] s_x87Words = ["x87 control", "x87 FIP", "x87 FDP"];
+
+    // A byte beside the tags is reserved.
+    private static ulong ControlMask(int word) => word == 0 ? ~(0xFFul << 40) : ulong.MaxValue;
 
     private static void Add(List<string> items, string name, ulong expected, ulong real)
     {
@@ -175,10 +188,15 @@ internal sealed unsafe partial class LockStep
             return N->StatusFlags() | S->Rflags & OtherFlags;
         if (name is "MXCSR")
             return VectorFile.MxcsrOf(S);
-        if (name[0] is not ('X' or 'Y'))
+        int control = Array.IndexOf(s_x87Words, name);
+        if (control >= 0)
+            return *(ulong*)(S->Xsave + 8 * control) & ControlMask(control);
+        if (name[0] is not ('X' or 'Y' or 'S'))
             return 0;
-        string[] parts = name[3..].Split('[', ']');
+        string[] parts = name.TrimStart('X', 'Y', 'M', 'S', 'T').Split('[', ']');
         int register = int.Parse(parts[0], CultureInfo.InvariantCulture), lane = int.Parse(parts[1], CultureInfo.InvariantCulture);
+        if (name[0] == 'S')
+            return *(ulong*)(S->Xsave + VectorFile.St + 16 * register + 8 * lane);
         return *(ulong*)(S->Xsave + (name[0] == 'X' ? VectorFile.Xmm + 8 * lane : VectorFile.YmmHigh + 8 * (lane - 2)) + 16 * register);
     }
 

@@ -24,6 +24,9 @@ internal enum LockStepStop
     /// <summary>More pages written than are kept.</summary>
     Pages,
 
+    /// <summary>A repeated instruction went no further than to its middle.</summary>
+    Halfway,
+
     /// <summary>From here on generated code must have called the interpreter: a guest fault, a device, decoded code that would change, accessed or dirty bits to be set.</summary>
     Fault,
 }
@@ -133,7 +136,7 @@ internal sealed unsafe partial class LockStep : IDisposable
     private int LoopSlot => (int)((nuint)_block >> 6) & 4095;
 
     /// <summary>Generated code calls the interpreter for instruction <paramref name="index"/>; RIP and flags are set.</summary>
-    public void Arrive(int index) => Check(_cpu.HotRetired + (ulong)index - _position);
+    public void Arrive(int index) => Check(_cpu.HotRetired + (ulong)index - _position, index);
 
     /// <summary>Generated code has left its block for S->Rip.</summary>
     public void End()
@@ -144,7 +147,7 @@ internal sealed unsafe partial class LockStep : IDisposable
         Check(steps);
     }
 
-    private void Check(ulong steps)
+    private void Check(ulong steps, int index = -1)
     {
         if (!_open)
             return;
@@ -158,17 +161,20 @@ internal sealed unsafe partial class LockStep : IDisposable
             return;
         }
 
-        if (steps < (ulong)_steps)
-            RunAgain((int)steps);
+        // In the middle of a repeated instruction?
+        Op* part = index >= 0 && index < _block->Count && _rules.Of(_block->Ops + index).Repeats ? _block->Ops + index : null;
+        if (steps < (ulong)_steps || part != null)
+            RunAgain((int)steps, part);
         Pieces++;
         Instructions += steps;
         Compare((int)steps);
     }
 
-    /// <summary>Generated code stopped earlier than the interpreter: the interpreter's state there.</summary>
-    private void RunAgain(int steps)
+    /// <summary>Generated code stopped earlier than the interpreter, perhaps with a <paramref name="part"/> of a repeated instruction done: the interpreter's state there.</summary>
+    private void RunAgain(int steps, Op* part)
     {
         Save(_real);
+        int pages = _pageCount;
         for (int i = 0; i < _pageCount; i++)
         {
             Copy(Live(i), _pages[i]);
@@ -177,14 +183,48 @@ internal sealed unsafe partial class LockStep : IDisposable
 
         Restore(_before);
         RunAhead(steps);
+        if (part != null)
+            RunPart(part);
         Save(_expected);
         for (int i = 0; i < _pageCount; i++)
         {
+            // Generated code cannot have written a page that was not kept.
+            if (i >= pages)
+                Copy(Live(i), Old(i));
             Copy(New(i), _pages[i]);
             PutBack(_pages[i], New(i), Live(i));
         }
 
         Restore(_real);
+    }
+
+    /// <summary>As many elements of a repeated instruction as generated code has done.</summary>
+    private void RunPart(Op* op)
+    {
+        ulong left = _real->State.Gpr[(int)Gpr.Rcx], done = S->Gpr[(int)Gpr.Rcx] - left;
+        if (done == 0)
+            return;
+        ulong rip = S->Rip;
+        S->Gpr[(int)Gpr.Rcx] = done;
+        IsAhead = true;
+        Repeat(op, rip);
+        IsAhead = false;
+        S->Gpr[(int)Gpr.Rcx] += left;
+        S->Rip = rip;
+    }
+
+    /// <summary>All of a repeated instruction, over requests.</summary>
+    private bool Repeat(Op* op, ulong rip)
+    {
+        bool done;
+        do
+        {
+            (N->Leave, N->RipSet, S->Rip) = (0, 0, rip);
+            done = op->Slow(_cpu, op);
+        }
+        while (done && N->RipSet != 0);
+        N->Leave = 0;
+        return done;
     }
 
     private void RunAhead(int limit)
@@ -201,6 +241,22 @@ internal sealed unsafe partial class LockStep : IDisposable
 
         IsAhead = false;
         _cpu.PendingFault = fault;
+        if (_stop == LockStepStop.Halfway)
+            RunUpTo(_steps);
+    }
+
+    /// <summary>A repeated instruction could not be done as a whole: it is undone, with what comes before it done anew.</summary>
+    private void RunUpTo(int steps)
+    {
+        for (int i = 0; i < _pageCount; i++)
+        {
+            Copy(New(i), _pages[i]);
+            PutBack(_pages[i], New(i), Old(i));
+        }
+
+        Restore(_before);
+        RunAhead(steps);
+        _stop = LockStepStop.Once;
     }
 
     private bool Step(ref int index, ulong start, int limit, bool round)
@@ -216,7 +272,9 @@ internal sealed unsafe partial class LockStep : IDisposable
         if ((rule.Reads & _undefined) != 0)
             return StopAt(LockStepStop.UndefinedFlags);
         ulong rip = S->Rip;
-        if (!op->Slow(_cpu, op))
+        if (rule.Repeats && !Repeat(op, rip))
+            return StopAt(LockStepStop.Halfway);
+        if (!rule.Repeats && !op->Slow(_cpu, op))
             return StopAt(_stopped && _pageCount == MaxPages ? LockStepStop.Pages : LockStepStop.Fault);
         _steps++;
         _undefined = _undefined & ~rule.Writes | rule.Undefined;

@@ -12,6 +12,9 @@ internal struct LockStepRule
     /// <summary>Not to be executed twice: it speaks to the machine, reads what changes by itself, or changes more than registers, flags and memory.</summary>
     public bool Once;
 
+    /// <summary>A repeated string instruction: generated code may call the interpreter in the middle of it.</summary>
+    public bool Repeats;
+
     /// <summary>CLI and STI: generated code goes on behind them, without an interrupt shadow.</summary>
     public bool InterruptFlag;
 
@@ -30,7 +33,7 @@ internal sealed unsafe class LockStepRules
         if (!rule.Known)
             rule = Read(op);
         if (op->Has(OpFlags.Rep | OpFlags.Repne) && !rule.Once)
-            return rule with { Once = true };
+            return rule with { Repeats = true };
         return rule;
     }
 
@@ -66,12 +69,6 @@ internal sealed unsafe class LockStepRules
             return true;
         if (i.IsJmpFar || i.IsJmpFarIndirect || i.IsCallFar || i.IsCallFarIndirect || i.IsSaveRestoreInstruction || WritesSystemRegister(i))
             return true;
-        foreach (CpuidFeature feature in i.CpuidFeatures)
-        {
-            if (feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387 or CpuidFeature.MMX)
-                return true;
-        }
-
         return IsListed(i.Mnemonic);
     }
 
@@ -80,7 +77,7 @@ internal sealed unsafe class LockStepRules
         for (int n = 0; n < i.OpCount; n++)
         {
             Register r = i.GetOpKind(n) == OpKind.Register ? i.GetOpRegister(n) : Register.None;
-            if (r.IsCR() || r.IsDR() || r.IsTR() || r.IsMM() || r.IsST() || (n == 0 && r.IsSegmentRegister() && i.Mnemonic is Mnemonic.Mov or Mnemonic.Pop))
+            if (r.IsCR() || r.IsDR() || r.IsTR() || (n == 0 && r.IsSegmentRegister() && i.Mnemonic is Mnemonic.Mov or Mnemonic.Pop))
                 return true;
         }
 
@@ -92,8 +89,8 @@ internal sealed unsafe class LockStepRules
         or Mnemonic.Syscall or Mnemonic.Sysret or Mnemonic.Sysretq or Mnemonic.Sysenter or Mnemonic.Sysexit or Mnemonic.Sysexitq or Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq
         or Mnemonic.Retf or Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq or Mnemonic.Stac or Mnemonic.Clac or Mnemonic.Swapgs or Mnemonic.Enter or Mnemonic.Wrfsbase
         or Mnemonic.Wrgsbase or Mnemonic.Sgdt or Mnemonic.Sidt or Mnemonic.Sldt or Mnemonic.Str or Mnemonic.Smsw or Mnemonic.Lfs or Mnemonic.Lgs or Mnemonic.Lss
-        or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Monitor or Mnemonic.Mwait or Mnemonic.Emms
-        or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr
+        or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Monitor or Mnemonic.Mwait
+        or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr
         or Mnemonic.Vpgatherdd or Mnemonic.Vpgatherdq or Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherdps or Mnemonic.Vgatherdpd or Mnemonic.Vgatherqps or Mnemonic.Vgatherqpd;
 
     private static uint FromIced(RflagsBits bits)

@@ -15,6 +15,9 @@ internal static unsafe class VectorFile
     /// <summary>x87 status word: summary of unmasked exceptions, and busy, which mirrors it.</summary>
     public const ushort ErrorSummary = 0x8080;
 
+    /// <summary>Masks in the x87 control word, and flags in the status word.</summary>
+    public const ushort X87Exceptions = 0x3F;
+
     /// <summary>x87 control word after FNINIT.</summary>
     public const ushort FcwDefault = 0x37F;
 

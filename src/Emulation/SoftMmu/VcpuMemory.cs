@@ -13,9 +13,9 @@ namespace VirtPS.Emulation;
 /// </summary>
 internal sealed unsafe class VcpuMemory : IDisposable
 {
-    private const int RoomBelow = 256 * 1024, HotBytes = 72 + PinCount * 8 + 16 + StreamCount * 8;
+    private const int RoomBelow = 256 * 1024, HotBytes = 72 + PinCount * 8 + 16 + StreamCount * 8 + 63 & ~63;
 
-    /// <summary>From the stack pointer to <see cref="NativeCpu"/>.</summary>
+    /// <summary>From the stack pointer to <see cref="NativeCpu"/>, which is aligned to 64 bytes: XSAVE wants that of its area.</summary>
     public const int StateOffset = HotBytes - 12;
 
     /// <summary>Four bytes, not zero when generated code should come back soon. Set by any thread.</summary>

@@ -92,7 +92,11 @@ internal sealed unsafe partial class BlockTranslator
             if (TargetFollows(i))
                 FollowedFacts(_block->Ops[i].Handler, ref f);
             if (!f.IsPlain)
-                TryVectorFacts(_block->Ops + i, ref f);
+            {
+                if (!TryVectorFacts(_block->Ops + i, ref f))
+                    TryX87Facts(_block->Ops + i, ref f);
+            }
+
             _facts[i] = f;
             needed = f.IsPlain ? needed & ~f.Writes | f.Reads : FlagFacts.All;
             _needed[i] = needed;

@@ -84,6 +84,12 @@ internal sealed unsafe partial class BlockTranslator
             return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
         }
 
+        if (TryReadX87(op, out X87Form x))
+        {
+            (access.Size, access.Writes) = (x.MemorySize, x.Memory != MemoryUse.Read);
+            return x.MemorySize != 0;
+        }
+
         if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
             return false;
         (access.Size, access.Writes, access.Alignment) = (v.MemorySize, v.Memory != MemoryUse.Read, v.Aligned ? v.MemorySize : 1);

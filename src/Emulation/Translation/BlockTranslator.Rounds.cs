@@ -132,7 +132,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Op(0x83, 0, HostMemory.State(VcpuMemory.CountdownOffset));
         _a.Byte(1);
         // JNS
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), ColdKind.Rounds, 0, 0) { Flags = _recipe, Vectors = _vectorsLoaded });
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), ColdKind.Rounds, 0, 0) { Flags = _recipe, Vectors = _vectorsLoaded, X87 = _x87Loaded });
         _roundWithChecks = _a.Next;
     }
 

@@ -3,7 +3,7 @@ using VirtPS.Emulation.Thunks;
 
 namespace VirtPS.Emulation;
 
-// SSE and AVX instructions by the host's own. While the guest's vector registers are in the host's, MXCSR is the guest's too; see Stubs.LoadVectors. x87 and MMX go to the interpreter.
+// SSE and AVX instructions by the host's own. While the guest's vector registers are in the host's, MXCSR is the guest's too; see Stubs.LoadVectors.
 internal sealed unsafe partial class BlockTranslator
 {
     private readonly Dictionary<int, VectorForm> _vectorForms = [];
@@ -104,14 +104,20 @@ internal sealed unsafe partial class BlockTranslator
         if (_vectorsLoaded)
             return;
         _vectorsLoaded = true;
+        EmitLoadedCheck(Stubs.VectorIdleOffset, ColdKind.Vectors);
+    }
+
+    /// <summary>Goes on where a field is zero, else to a gate that loads what is not loaded. Changes no flags and, but R10, no register.</summary>
+    private void EmitLoadedCheck(int idle, ColdKind kind)
+    {
         _addendPin = -1;
         _a.Move(HostReg.R10, HostReg.Rcx);
-        _a.Load32(HostReg.Rcx, HostMemory.State(Stubs.VectorIdleOffset));
+        _a.Load32(HostReg.Rcx, HostMemory.State(idle));
         byte* loaded = _a.JumpIfRcxZero();
         byte* field = _a.Jump();
         _a.BindShort(loaded);
         _a.Move(HostReg.Rcx, HostReg.R10);
-        _cold.Add(new ColdPiece((nint)field, ColdKind.Vectors, _index, 0) { Flags = CanMakeFlags ? _recipe : default, Back = (nint)_a.Next });
+        _cold.Add(new ColdPiece((nint)field, kind, _index, 0) { Flags = CanMakeFlags ? _recipe : default, Back = (nint)_a.Next });
     }
 }
 

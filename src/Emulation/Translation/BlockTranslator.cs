@@ -44,7 +44,10 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>It is reached from rounds without checks, which have been counted in advance.</summary>
         public bool Rounds { get; init; }
 
-        /// <summary>Where <see cref="ColdKind.Vectors"/> goes on.</summary>
+        /// <summary>The same of the x87 state.</summary>
+        public bool X87 { get; init; }
+
+        /// <summary>Where <see cref="ColdKind.Vectors"/> and <see cref="ColdKind.X87"/> go on.</summary>
         public nint Back { get; init; }
     }
 
@@ -64,6 +67,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>The vector registers are not loaded: loads them.</summary>
         Vectors,
+
+        /// <summary>The x87 state is not loaded: loads it.</summary>
+        X87,
 
         /// <summary>A taken branch: count Index instructions, go to Distance.</summary>
         Branch,
@@ -118,7 +124,7 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i <= block->Count; i++)
             _labels.Add(0);
         _copyLabels = 0;
-        _vectorsLoaded = false;
+        _vectorsLoaded = _x87Loaded = false;
         _hasLoop = _inRounds = false;
         ForgetHeld();
         _followsBackwards = FollowsBackwards(block);
@@ -164,6 +170,7 @@ internal sealed unsafe partial class BlockTranslator
         Resume = _copyLabels + _index + 1,
         Pinned = _checkingPin,
         Vectors = _vectorsLoaded,
+        X87 = _x87Loaded,
         Rounds = _inRounds,
     });
 
@@ -177,15 +184,15 @@ internal sealed unsafe partial class BlockTranslator
         HostAssembler before = _a;
         int cold = _cold.Count;
         int links = _cache.NextLink;
-        bool vectors = _vectorsLoaded;
+        bool vectors = _vectorsLoaded, x87 = _x87Loaded;
         int addend = _addendPin;
         (int held10, int held11) = (_held10, _held11);
-        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op))
+        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op) || EmitX87(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
         _a = before;
-        _vectorsLoaded = vectors;
+        (_vectorsLoaded, _x87Loaded) = (vectors, x87);
         _addendPin = addend;
         (_held10, _held11) = (held10, held11);
         _cold.RemoveRange(cold, _cold.Count - cold);
@@ -197,7 +204,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
         _block->Ops[_index].Flags |= OpFlags.LeftToInterpreter;
-        _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (_vectorsLoaded && !ends ? Stubs.KeepVectors : 0));
+        _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (ends ? 0 : Kept(_vectorsLoaded, _x87Loaded)));
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.
         if (ends)
@@ -206,6 +213,9 @@ internal sealed unsafe partial class BlockTranslator
             _a.Byte(0x0B);
         }
     }
+
+    /// <summary>In a site: what the code behind takes to be loaded.</summary>
+    private static uint Kept(bool vectors, bool x87) => (vectors ? Stubs.KeepVectors : 0) | (x87 ? Stubs.KeepX87 : 0);
 
     /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block.</summary>
     private uint SiteOf(int index) => (uint)(_arena.IndexOf(_block->Ops + index) << 6 | index);
@@ -226,7 +236,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            _vectorsLoaded = piece.Vectors;
+            (_vectorsLoaded, _x87Loaded) = (piece.Vectors, piece.X87);
             if (piece.Kind == ColdKind.Rounds)
             {
                 EmitRounds(piece);
@@ -239,14 +249,14 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            if (piece.Kind == ColdKind.Vectors)
+            if (piece.Kind is ColdKind.Vectors or ColdKind.X87)
             {
                 // The flags may be gone: an instruction that faults must show them.
                 _a.Move(HostReg.Rcx, HostReg.R10);
                 if (piece.Flags.Kind != RecipeKind.None)
                     EmitRecipe(piece.Flags);
                 _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
-                _a.Call(_cache.Stubs.VectorGate);
+                _a.Call(piece.Kind == ColdKind.X87 ? _cache.Stubs.X87Gate : _cache.Stubs.VectorGate);
                 _a.Jump((byte*)piece.Back);
                 continue;
             }
@@ -275,7 +285,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | (piece.Vectors ? Stubs.KeepVectors : 0));
+            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | Kept(piece.Vectors, piece.X87));
             _a.Call(_cache.Stubs.Interpret);
             _a.Jump((byte*)_labels[piece.Resume]);
         }

@@ -50,7 +50,7 @@ public sealed unsafe partial class SoftVcpu
         N->OtherFlagsMask = ~(Rflags.Status | Rflags.RF | Rflags.VM);
         N->LowBitsMask = 15;
         N->InterpretRestHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretRestForGeneratedCode;
-        N->VectorIdle = 1;
+        N->VectorIdle = N->X87Idle = 1;
         N->HostMxcsr = ThunkFrame.MxcsrDefault;
         N->AlignedMask16 = ~0xFF0ul;
         N->AlignedMask32 = ~0xFE0ul;
@@ -218,7 +218,7 @@ public sealed unsafe partial class SoftVcpu
     {
         NativeCpu* n = N;
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
-        n->VectorReady = VectorsReady();
+        (n->VectorReady, n->X87Ready) = (VectorsReady(), X87StateReady());
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
         _lockStep?.Begin(_cache!.At(block->Translation).Decoded, 0);
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
@@ -384,6 +384,10 @@ public sealed unsafe partial class SoftVcpu
             && (VectorFile.MxcsrOf(S) & Masks) == Masks ? 1u : 0;
     }
 
+    /// <summary>Whether generated code may have the guest's x87 state in the host's: x87 and MMX do not fault for control bits, everything is masked and nothing pending.</summary>
+    private uint X87StateReady() =>
+        (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (VectorFile.FcwOf(S) & VectorFile.X87Exceptions) == VectorFile.X87Exceptions && !X87Pending() ? 1u : 0;
+
     /// <summary>Interprets from a site to the end of its block; never <see cref="TranslatedExit.None"/>.</summary>
     private TranslatedExit InterpretRest(uint site)
     {
@@ -407,8 +411,8 @@ public sealed unsafe partial class SoftVcpu
     private TranslatedExit InterpretSite(uint site)
     {
         NativeCpu* n = N;
-        bool keepVectors = (site & Stubs.KeepVectors) != 0;
-        site &= ~Stubs.KeepVectors;
+        bool keepVectors = (site & Stubs.KeepVectors) != 0, keepX87 = (site & Stubs.KeepX87) != 0;
+        site &= ~(Stubs.KeepVectors | Stubs.KeepX87);
         uint index = site & 63;
         Op* op = _arena!.OpAt((int)(site >> 6));
         var block = (Block*)(op - index) - 1;
@@ -425,10 +429,10 @@ public sealed unsafe partial class SoftVcpu
             return TranslatedExit.Fault;
         }
 
-        n->VectorReady = VectorsReady();
+        (n->VectorReady, n->X87Ready) = (VectorsReady(), X87StateReady());
         // An instruction that spoke to a device may have raised a request for this vCPU; and what the block has pinned holds only as long as nothing is dropped.
         if ((n->Leave | n->RipSet) == 0 && !op->Has(OpFlags.EndsBlock) && block->IsFresh && changes == _tlbChanges
-            && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0))
+            && (S->Requests & n->RequestMask) == 0 && (!keepVectors || n->VectorReady != 0) && (!keepX87 || n->X87Ready != 0))
         {
             _lockStep?.Begin(block, (int)index + 1);
             *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());

@@ -36,7 +36,7 @@ internal enum TranslatedExit
 /// The common pieces of generated code: in and out, and the call of the interpreter for one instruction. Written once at the start of each code cache.
 /// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
 /// </summary>
-internal sealed unsafe class Stubs
+internal sealed unsafe partial class Stubs
 {
     private static readonly int s_hostStack = OffsetOf(n => (byte*)&n->HostStack), s_resume = OffsetOf(n => (byte*)&n->Resume),
         s_exitSite = OffsetOf(n => (byte*)&n->ExitSite),
@@ -114,6 +114,8 @@ internal sealed unsafe class Stubs
             EmitSaveVectors(ref a);
         }
 
+        if (Thunks.HostFeatures.Current.Xsave)
+            EmitX87(ref a);
         ExitLink = a.Next;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Link);
@@ -135,7 +137,10 @@ internal sealed unsafe class Stubs
         EmitExit(ref a, TranslatedExit.HostFault);
         Interpret = a.Next;
         EmitInterpret(ref a, s_helper);
-        EmitVectorGate(ref a);
+        VectorGate = a.Next;
+        EmitGate(ref a, s_vectorReady, _loadVectors);
+        X87Gate = a.Next;
+        EmitGate(ref a, s_x87Ready, _loadX87);
         ClearInterruptFlag = a.Next;
         EmitReplaceBit(ref a, s_rflags, 9, set: false);
         a.Return();
@@ -280,21 +285,21 @@ internal sealed unsafe class Stubs
             a.Bind(without);
         }
 
+        EmitLoadAgainX87(ref a);
         EmitReload(ref a);
         // A return, so that the processor's return prediction of the call stays right.
         a.Op(0xFF, 6, HostMemory.State(s_resume));
         a.Return();
     }
 
-    private void EmitVectorGate(ref HostAssembler a)
+    private void EmitGate(ref HostAssembler a, int ready, byte* load)
     {
-        VectorGate = a.Next;
         a.Move(HostReg.R10, HostReg.Rcx);
-        a.Load32(HostReg.Rcx, Called(s_vectorReady));
+        a.Load32(HostReg.Rcx, Called(ready));
         byte* unable = a.JumpIfRcxZero();
         a.Move(HostReg.Rcx, HostReg.R10);
-        if (Thunks.HostFeatures.Current.Avx)
-            a.Jump(_loadVectors);
+        if (load != null)
+            a.Jump(load);
         a.BindShort(unable);
         a.Move(HostReg.Rcx, HostReg.R10);
         EmitInterpret(ref a, s_restHelper);
@@ -372,9 +377,10 @@ internal sealed unsafe class Stubs
         a.Return();
     }
 
-    /// <summary>Saves the vector registers if they are loaded. Changes flags.</summary>
+    /// <summary>Saves the vector registers and the x87 state if they are loaded. Changes flags, RAX, RDX, R8 to R10: after the guest's registers are saved.</summary>
     private void EmitSaveLive(ref HostAssembler a)
     {
+        EmitSaveLiveX87(ref a);
         if (!Thunks.HostFeatures.Current.Avx)
             return;
         // CMP dword, 0; JNE

@@ -85,6 +85,91 @@ public sealed unsafe class LockStepTests
         Assert.True(g.Cpu.LockStep!.Instructions > 0);
     }
 
+    /// <summary>
+    /// Repeated string instructions: whole ones, ones that the interpreter finishes since an element lies in two pages, and ones of more pages than are kept, which are not compared.
+    /// </summary>
+    [Fact]
+    public void Repeated_string_instructions_agree()
+    {
+        using TestGuest g = Guest();
+        g[Gpr.Rbp] = 20;
+        g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.Label(ref top);
+            a.mov(rsi, TestGuest.Data + 0x100);
+            a.mov(rdi, TestGuest.Data + 0x20F03);
+            a.mov(ecx, 0x300);
+            a.rep.movsq();
+            a.lea(rsi, __[rdi - 0x1800]);
+            a.mov(rdi, TestGuest.Data + 0x100);
+            a.mov(ecx, 0x1900);
+            a.repe.cmpsb();
+            a.mov(rdi, TestGuest.Data + 0x8000);
+            a.mov(ecx, 0x18000 / 4);
+            a.mov(eax, ebp);
+            a.rep.stosd();
+            a.mov(ecx, 7);
+            a.rep.stosd();
+            a.dec(ebp);
+            a.jnz(top);
+        });
+        Assert.True(g.Cpu.LockStep!.Instructions > 200, g.Cpu.LockStep.ToString());
+        // 24 pages and their neighbours are too many.
+        Assert.True(g.Cpu.LockStep.NotCompared <= 40, g.Cpu.LockStep.ToString());
+    }
+
+    /// <summary>The second of two counts is wrong: generated code stores more than the interpreter.</summary>
+    [Fact]
+    public void A_wrong_repeated_store_is_found()
+    {
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x45, 0x46));
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            Label next = a.CreateLabel();
+            a.mov(rdi, TestGuest.Data);
+            a.stosq();
+            a.jmp(next);
+            a.nop();
+            a.Label(ref next);
+            a.mov(ecx, 0x45);
+            a.rep.stosb();
+            a.mov(ecx, 7);
+        }));
+        Assert.Contains("Lock-step", e.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void The_x87_agrees()
+    {
+        using TestGuest g = Guest();
+        g[Gpr.Rbx] = TestGuest.Data;
+        g.Write(TestGuest.Data, 1.5);
+        g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.fninit();
+            a.mov(ecx, 100);
+            a.fld1();
+            a.Label(ref top);
+            a.fmul(__qword_ptr[rbx]);
+            a.fld(st0);
+            a.fsqrt();
+            a.fstp(__tbyte_ptr[rbx + 16]);
+            a.fcomi(st0, st1);
+            a.fnstcw(__word_ptr[rbx + 32]);
+            a.or(__byte_ptr[rbx + 33], 0xC);
+            a.fldcw(__word_ptr[rbx + 32]);
+            a.fist(__dword_ptr[rbx + 40]);
+            a.dec(ecx);
+            a.jnz(top);
+            a.emms();
+            a.movd(mm3, ecx);
+            a.paddd(mm3, __qword_ptr[rbx]);
+        });
+        Assert.True(g.Cpu.LockStep!.Instructions > 800, g.Cpu.LockStep.ToString());
+    }
+
     /// <summary>One bit of one immediate in generated code: found, at that instruction, with both values.</summary>
     [Fact]
     public void A_wrong_register_is_found_at_its_instruction()

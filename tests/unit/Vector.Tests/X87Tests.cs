@@ -80,6 +80,75 @@ public sealed unsafe class X87Tests : IDisposable
         Assert.Equal(_guest.Data + 4, *(ulong*)_guest.Xsave(16));
     }
 
+    /// <summary>Several in a row, of which generated code notes the place of the last alone, with an operand between.</summary>
+    [Fact]
+    public void The_instruction_pointer_is_that_of_the_last_of_many()
+    {
+        _guest.Gpr(Gpr.Rbx) = _guest.Data;
+        for (int round = 0; round < 3; round++)
+        {
+            Assert.Null(_guest.Run(a =>
+            {
+                a.fninit();
+                a.fld1();
+                a.fld(__dword_ptr[rbx + 12]);
+                a.fadd(st0, st1);
+                a.fxch(st0, st1);
+                a.fnstsw(ax);
+            }));
+            Assert.Equal(_guest.State->Rip - 3 - 2 - 2, *(ulong*)_guest.Xsave(8));
+            Assert.Equal(_guest.Data + 12, *(ulong*)_guest.Xsave(16));
+        }
+    }
+
+    /// <summary>An operand that is not there shows the pointers of the instruction before it.</summary>
+    [Fact]
+    public void A_fault_shows_the_pointers_from_before()
+    {
+        _guest.Gpr(Gpr.Rbx) = _guest.Data;
+        _guest.Gpr(Gpr.Rdx) = _guest.Unmapped - 3;
+        Assert.Null(_guest.Run(a => a.nop()));
+        ulong start = _guest.State->Rip - 4;
+        Assert.StartsWith("#PF(4)", _guest.Run(a =>
+        {
+            a.fninit();
+            a.fld(__qword_ptr[rbx + 8]);
+            a.fadd(st0, st0);
+            a.fld(__dword_ptr[rdx]);
+        }));
+        Assert.Equal(start + 2 + 3, *(ulong*)_guest.Xsave(8));
+        Assert.Equal(_guest.Data + 8, *(ulong*)_guest.Xsave(16));
+        Assert.Equal(0x80, _guest.Ftw);
+    }
+
+    /// <summary>FLDCW unmasks in the middle of a block: what follows raises, and is seen by the next waiting instruction; masked again, it goes on.</summary>
+    [Fact]
+    public void Unmasking_in_the_middle_of_a_block_is_seen_at_once()
+    {
+        _guest.Gpr(Gpr.Rbx) = _guest.Data;
+        *_guest.At<ushort>(_guest.Data) = 0x37F & ~ZeroDivide;
+        *_guest.At<ushort>(_guest.Data + 2) = 0x37F;
+        Assert.StartsWith("#MF(0) at +0xA,", _guest.Run(a =>
+        {
+            a.fldz();
+            a.fld1();
+            a.fldcw(__word_ptr[rbx]);
+            a.db(0xD8, 0xF1);       // FDIV st0, st1
+            a.fnstsw(ax);
+            a.db(0xD8, 0xC1);       // FADD st0, st1
+        }));
+        Assert.Equal(ZeroDivide | Summary, (int)_guest.Gpr(Gpr.Rax) & 0xFF);
+        Assert.Null(_guest.Run(a =>
+        {
+            a.fnclex();
+            a.fldcw(__word_ptr[rbx + 2]);
+            a.fdiv(st0, st1);
+            a.wait();
+            a.fnstsw(ax);
+        }));
+        Assert.Equal(ZeroDivide, (int)_guest.Gpr(Gpr.Rax) & 0xFF);
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

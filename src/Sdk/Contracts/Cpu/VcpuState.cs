@@ -68,7 +68,8 @@ public unsafe struct VcpuState
     /// </summary>
     public byte GuestKernel;
 
-    private fixed byte _alignment[55];
+    // Puts Xsave at a multiple of 64, which the XSAVE instructions want.
+    private fixed byte _alignment[95];
 
     /// <summary>x87, SSE and AVX state in standard (non-compacted) XSAVE format: legacy area, header, YMM_Hi128. XMM0 is at 160, FCW at 0, MXCSR at 24.</summary>
     public fixed byte Xsave[XsaveSize];
