@@ -202,6 +202,8 @@ internal sealed unsafe partial class BlockTranslator
     private void ChoosePins()
     {
         Span<int> freeFrom = stackalloc int[VcpuMemory.PinCount];
+        // Stack memory is not cleared by itself (SkipLocalsInit).
+        freeFrom.Clear();
         for (int p = 0; p < _pinCount; p++)
         {
             ref Pin pin = ref _pins[p];
