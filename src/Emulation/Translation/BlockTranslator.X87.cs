@@ -48,7 +48,8 @@ internal sealed unsafe partial class BlockTranslator
             MayFault = true,
             Reads = form.ReadsFlags ? FlagFacts.All : 0,
             Touches = form.WritesFlags,
-            Writes = form.WritesFlags ? FlagFacts.All : 0,
+            // FCOMI clears the other three, but not on every processor.
+            Writes = form.WritesFlags ? FlagFacts.C | FlagFacts.Z | FlagFacts.P : 0,
         };
         return true;
     }
