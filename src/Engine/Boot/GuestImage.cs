@@ -3,15 +3,15 @@ using VirtPS.Sdk.Memory;
 
 namespace VirtPS.Engine.Boot;
 
-/// <summary>A file (or bytes in memory) from which a guest is started. Opened for the time of loading only. Not thread-safe.</summary>
+/// <summary>A file (or bytes in memory, or what is compressed in another image) from which a guest is started. Opened for the time of loading only. Not thread-safe.</summary>
 public sealed class GuestImage : IDisposable
 {
-    private const int ChunkSize = 1 << 20;
     private readonly SafeFileHandle? _file;
     private readonly ReadOnlyMemory<byte> _content;
+    private readonly Lz4Frame? _frame;
 
-    private GuestImage(string name, SafeFileHandle? file, ReadOnlyMemory<byte> content, ulong length) =>
-        (Name, _file, _content, Length) = (name, file, content, length);
+    private GuestImage(string name, ulong length, SafeFileHandle? file = null, ReadOnlyMemory<byte> content = default, Lz4Frame? frame = null) =>
+        (Name, Length, _file, _content, _frame) = (name, length, file, content, frame);
 
     /// <summary>What error messages call it: its path.</summary>
     public string Name { get; }
@@ -45,7 +45,7 @@ public sealed class GuestImage : IDisposable
             throw ImageFault.Of(path, "the file is empty", "It was probably cut off while it was copied or downloaded; fetch it again.");
         }
 
-        return new GuestImage(path, file, default, (ulong)length);
+        return new GuestImage(path, (ulong)length, file);
     }
 
     /// <summary>An image that is in memory already.</summary>
@@ -53,14 +53,23 @@ public sealed class GuestImage : IDisposable
     {
         if (content.IsEmpty)
             throw ImageFault.Of(name, "the image is empty", "Build it again.");
-        return new GuestImage(name, null, content, (ulong)content.Length);
+        return new GuestImage(name, (ulong)content.Length, content: content);
     }
+
+    /// <summary>What is compressed in another image.</summary>
+    internal static GuestImage FromFrame(string name, Lz4Frame frame) => new(name, frame.Length, frame: frame);
 
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>. <paramref name="what"/> names the part in the error for a file that ends too early.</summary>
     public void Read(ulong offset, Span<byte> destination, string what)
     {
         if (offset > Length || (ulong)destination.Length > Length - offset)
             throw Truncated(offset, (ulong)destination.Length, what);
+        if (_frame is not null)
+        {
+            _frame.Read(offset, destination);
+            return;
+        }
+
         if (_file is null)
         {
             _content.Span.Slice((int)offset, destination.Length).CopyTo(destination);
@@ -108,7 +117,7 @@ public sealed class GuestImage : IDisposable
         {
             if (!memory.TryFind(gpa, out MemorySlot? slot))
                 throw new InvalidOperationException($"There is no RAM at 0x{gpa:X}.");
-            int n = (int)Math.Min(Math.Min(length, slot.End - gpa), ChunkSize);
+            int n = (int)Math.Min(Math.Min(length, slot.End - gpa), int.MaxValue);
             if (!memory.TryLease(gpa, n, writable: true, out MemoryLease lease))
                 throw new InvalidOperationException($"RAM at 0x{gpa:X} cannot be written.");
             using (lease)
