@@ -127,6 +127,9 @@ internal sealed unsafe partial class BlockTranslator
         int next = op->Offset + op->Length;
         switch (op->Handler)
         {
+            case >= HotForms.Jo and <= HotForms.Jg when IsFollowed(next):
+                AddBranch(_a.JumpIf((op->Handler - HotForms.Jo) ^ 1), next);
+                return true;
             case >= HotForms.Jo and <= HotForms.Jg:
                 EmitConditional(op->Handler - HotForms.Jo, (int)op->Imm, next);
                 return true;
@@ -148,6 +151,9 @@ internal sealed unsafe partial class BlockTranslator
 
         return EmitIndirectBranch(op, next) || EmitCounted(op, next);
     }
+
+    /// <summary>In a loop over several blocks: what is behind the present branch is what it leads to, not what is <paramref name="next"/> in memory.</summary>
+    private bool IsFollowed(int next) => _index + 1 < _block->Count && _block->Ops[_index + 1].Offset != next;
 
     /// <summary>A direct branch whose target is the next instruction of the block.</summary>
     private bool TargetFollows(int index) => index + 1 < _block->Count;

@@ -203,7 +203,9 @@ public sealed unsafe partial class SoftVcpu
         }
 
         block->Heat = 0;
-        Block* code = FollowBranches(block, linear);
+        Block* code = TraceOf(block);
+        if (code == block)
+            code = FollowBranches(block, linear);
         if (!_translator!.Translate(block, code, linear))
         {
             block->Heat = NeverHot;
@@ -388,7 +390,7 @@ public sealed unsafe partial class SoftVcpu
     private uint X87StateReady() =>
         (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (VectorFile.FcwOf(S) & VectorFile.X87Exceptions) == VectorFile.X87Exceptions && !X87Pending() ? 1u : 0;
 
-    /// <summary>Interprets from a site to the end of its block; never <see cref="TranslatedExit.None"/>.</summary>
+    /// <summary>Interprets from a site to the end of its block, or to where it is left; never <see cref="TranslatedExit.None"/>.</summary>
     private TranslatedExit InterpretRest(uint site)
     {
         const uint Next = 1 << 6 | 1;
@@ -400,9 +402,10 @@ public sealed unsafe partial class SoftVcpu
             uint index = site & 63;
             Op* op = _arena!.OpAt((int)(site >> 6));
             var block = (Block*)(op - index) - 1;
-            if (index + 1 < block->Count)
+            // A trace goes on elsewhere behind a branch that was not taken now.
+            if (index + 1 < block->Count && op[1].Offset == op->Offset + op->Length)
                 continue;
-            *_memory.Hot(VcpuMemory.RetiredOffset) += block->Count;
+            *_memory.Hot(VcpuMemory.RetiredOffset) += index + 1;
             S->Rip += op->Length;
             return TranslatedExit.Continue;
         }

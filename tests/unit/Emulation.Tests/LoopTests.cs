@@ -1,8 +1,8 @@
 namespace VirtPS.Emulation.Tests;
 
 /// <summary>
-/// Loops of one block, for which generated code hoists checks out of many rounds: random ones, over pages that lie anywhere or are not there, against the interpreter. Registers, flags, memory,
-/// the fault and the count of instructions must be the same.
+/// Loops of one block, for which generated code hoists checks out of many rounds, and of several, which become one where the interpreter has seen which way they go: random ones, over pages that lie
+/// anywhere or are not there, against the interpreter. Registers, flags, memory, the fault and the count of instructions must be the same.
 /// </summary>
 public sealed unsafe class LoopTests
 {
@@ -16,12 +16,26 @@ public sealed unsafe class LoopTests
     [InlineData(0, 2)]
     [InlineData(3, 3)]
     [InlineData(3, 4)]
-    public void Random_loops_do_what_the_interpreter_does(int ring, int seed)
+    public void Random_loops_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 0, detours: false);
+
+    [Theory]
+    [InlineData(0, 5)]
+    [InlineData(0, 6)]
+    [InlineData(3, 7)]
+    [InlineData(3, 8)]
+    public void Random_loops_of_several_blocks_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, detours: true);
+
+    private static void Compare(int ring, int seed, int hotAfter, bool detours)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var random = new Random(seed);
         using var interpreter = new TestGuest(engine: new EngineOptions());
-        using var translator = new TestGuest(engine: new EngineOptions { Translate = true, HotAfter = 0 });
+        int traces = 0;
+        using var translator = new TestGuest(engine: new EngineOptions
+        {
+            Translate = true, HotAfter = hotAfter,
+            AfterTranslation = (cpu, at) => traces += FollowsCondition(cpu.Translations!.At(((Block*)at)->Translation).Decoded) ? 1 : 0,
+        });
         ulong table = Prepare(interpreter, ring);
         Assert.Equal(table, Prepare(translator, ring));
         using var stop = new CancellationTokenSource();
@@ -30,12 +44,25 @@ public sealed unsafe class LoopTests
         for (int i = 0; i < 400; i++)
         {
             int code = random.Next(), data = random.Next();
-            string text = Run(interpreter, ring, table, code, data);
-            Assert.Equal((code, text), (code, Run(translator, ring, table, code, data)));
+            string text = Run(interpreter, ring, table, code, data, detours);
+            Assert.Equal((code, text), (code, Run(translator, ring, table, code, data, detours)));
         }
 
         stop.Cancel();
         kicks.Join();
+        Assert.True(detours ? traces > 20 : traces == 0, $"{traces} loops of several blocks were put together");
+    }
+
+    /// <summary>Whether what was translated goes on where a conditional branch leads.</summary>
+    private static bool FollowsCondition(Block* decoded)
+    {
+        for (Op* op = decoded->Ops; op < decoded->Ops + decoded->Count - 1; op++)
+        {
+            if (HotForms.IsConditionalBranch(op->Code) && op[1].Offset != op->Offset + op->Length)
+                return true;
+        }
+
+        return false;
     }
 
     private static Thread Kick(SoftVcpu cpu, CancellationToken stop)
@@ -67,10 +94,10 @@ public sealed unsafe class LoopTests
     }
 
     /// <summary>Everything that can be seen behind one random loop.</summary>
-    private static string Run(TestGuest g, int ring, ulong table, int code, int data)
+    private static string Run(TestGuest g, int ring, ulong table, int code, int data, bool detours)
     {
         Map(g, table, new Random(data));
-        Emit(g, new Random(code));
+        Emit(g, new Random(code), detours);
         var random = new Random(data ^ 0x5555);
         for (int r = 0; r < 16; r++)
             g.S->Gpr[r] = (ulong)random.NextInt64();
@@ -114,18 +141,23 @@ public sealed unsafe class LoopTests
 
     private static int Number(AssemblerRegister64 r) => (Register)r - Register.RAX;
 
-    private static void Emit(TestGuest g, Random random) => g.Assemble(64, TestGuest.Code, a =>
+    private static void Emit(TestGuest g, Random random, bool detours) => g.Assemble(64, TestGuest.Code, a =>
     {
         Label top = a.CreateLabel(), done = a.CreateLabel(), constant = a.CreateLabel();
         a.Label(ref top);
-        int n = random.Next(1, 8);
+        int n = random.Next(1, detours ? 4 : 8);
         for (int i = 0; i < n; i++)
+        {
+            if (detours)
+                EmitDetour(a, random, constant);
             EmitAccess(a, random, done, constant);
+        }
+
         if (random.Next(2) == 0)
             a.add(rax, random.Next(-3, 4) * 8);
         foreach (AssemblerRegister64 r in s_bases)
         {
-            int stride = random.Next(6) switch { 0 => 1, 1 => random.Next(-64, 65), 2 => 32, 3 => -16, _ => 0 };
+            int stride = random.Next(detours ? 20 : 6) switch { 0 => 1, 1 => random.Next(-64, 65), 2 => 32, 3 => -16, _ => 0 };
             if (stride == 1 && random.Next(2) == 0)
                 a.inc(r);
             else if (stride != 0 && random.Next(3) == 0)
@@ -145,6 +177,32 @@ public sealed unsafe class LoopTests
         a.Label(ref constant);
         a.dq(0x123456789);
     });
+
+    /// <summary>A branch forward, over something: always taken, taken as data says, or taken until the last rounds.</summary>
+    private static void EmitDetour(Assembler a, Random random, Label constant)
+    {
+        Label on = a.CreateLabel();
+        switch (random.Next(6))
+        {
+            case 0: a.jmp(on); break;
+            case 1: a.cmp(r9, r9); a.jae(on); break;
+            case 2: a.test(r13b, 1); a.jne(on); break;
+            case 3: a.cmp(rcx, 3); a.jg(on); break;
+            case 4: a.cmp(r14d, r15d); a.jbe(on); break;
+            default: a.or(r11, 1); a.jnz(on); break;
+        }
+
+        if (random.Next(2) == 0)
+            a.add(r11, __qword_ptr[constant]);
+        if (random.Next(2) == 0)
+            a.movups(xmm1, xmm3);
+        a.lea(r14, __[r14 + r13 * 2 + 1]);
+        a.Label(ref on);
+        if (random.Next(2) == 0)
+            a.nop();
+        else
+            a.xor(r14d, r9d);
+    }
 
     private static void EmitAccess(Assembler a, Random random, Label done, Label constant)
     {

@@ -1,0 +1,116 @@
+namespace VirtPS.Emulation;
+
+// Rounds over several blocks. A compiler lays out a loop for the way that it thinks is taken, and often another one is: then a round goes over several blocks, counts and jumps at the end of each, and is none of the
+// loops of one block that are translated best. When a block becomes hot from which branches that were taken, forward and within the page, lead back to its start, the way is put together
+// as one block for the translator: instructions in the order in which they are executed. The interpreter never sees it.
+public sealed unsafe partial class SoftVcpu
+{
+    /// <summary>Instructions of a round at most, as of a loop of one block; and blocks that it goes over.</summary>
+    private const int LongestTrace = 20, MostPieces = 6;
+
+    /// <summary>A part of a trace: the first instructions of a block.</summary>
+    private struct Piece
+    {
+        public Block* From;
+        public int Count;
+    }
+
+    /// <summary>What is to be translated for a hot block: the round of the loop that begins with it where that goes over several blocks, else the block itself.</summary>
+    private Block* TraceOf(Block* head)
+    {
+        if (head->CrossesPage || _lockStep is not null || _arena!.IsFull)
+            return head;
+        Span<Piece> pieces = stackalloc Piece[MostPieces];
+        int count = FindRound(head, pieces);
+        return count > 1 ? MakeTrace(head, pieces[..count]) : head;
+    }
+
+    /// <summary>Follows branches that were taken, to a conditional one that leads to the start of <paramref name="head"/>. The number of pieces, or 0.</summary>
+    private int FindRound(Block* head, Span<Piece> pieces)
+    {
+        int length = 0;
+        Block* from = head;
+        for (int count = 1; count <= pieces.Length; count++)
+        {
+            Block* next = null;
+            int i = 0;
+            for (; next == null; i++)
+            {
+                if (i == from->Count || length == LongestTrace)
+                    return 0;
+                length++;
+                Op* op = from->Ops + i;
+                bool conditional = op->Handler is >= HotForms.Jo and <= HotForms.Jg;
+                if (!conditional && op->Handler != HotForms.JmpRel)
+                {
+                    if (op->Has(OpFlags.EndsBlock) || HotForms.IsConditionalBranch(op->Code))
+                        return 0;
+                    continue;
+                }
+
+                ulong target = from->Gpa + op->Imm;
+                if (conditional && target == head->Gpa)
+                {
+                    pieces[count - 1] = new Piece { From = from, Count = i + 1 };
+                    return count;
+                }
+
+                next = TakenTo(op, from->Gpa, target);
+                if (next == null && !conditional)
+                    return 0;
+            }
+
+            pieces[count - 1] = new Piece { From = from, Count = i };
+            from = next;
+        }
+
+        return 0;
+    }
+
+    /// <summary>The block to which a branch leads most often, as far as the interpreter has seen; null where that is not known, or it leads backwards or to another page.</summary>
+    private Block* TakenTo(Op* op, ulong gpa, ulong target)
+    {
+        if (target <= gpa + op->Offset + op->Length || ((target ^ gpa) & ~0xFFFul) != 0 || op->AddrMask == 0)
+            return null;
+        for (Block* to = _hash[HashIndex(target)]; to != null; to = to->Next)
+        {
+            if (to->Gpa == target && to->Mode == N->Mode && to->IsFresh && !to->CrossesPage)
+                return to->Translation != 0 || to->Heat <= Partition.Engine.HotAfter / 4 ? to : null;
+        }
+
+        return null;
+    }
+
+    private Block* MakeTrace(Block* head, Span<Piece> pieces)
+    {
+        var trace = (Block*)_arena!.Peek;
+        *trace = *head;
+        trace->Ops = (Op*)(trace + 1);
+        trace->Next = null;
+        trace->Translation = 0;
+        int count = 0;
+        foreach (Piece piece in pieces)
+        {
+            int shift = (int)(piece.From->Gpa - head->Gpa);
+            for (int i = 0; i < piece.Count; i++)
+                Place(trace->Ops + count++, piece.From->Ops + i, shift);
+        }
+
+        trace->Count = (uint)count;
+        _arena.Allocate((int)((byte*)(trace->Ops + count) - (byte*)trace));
+        return trace;
+    }
+
+    /// <summary>An instruction <paramref name="shift"/> bytes farther from the start of its block.</summary>
+    private static void Place(Op* op, Op* from, int shift)
+    {
+        *op = *from;
+        Op.SetBytes(op, Op.Bytes(from));
+        op->Flags &= ~OpFlags.LeftToInterpreter;
+        op->Offset += (short)shift;
+        if (op->Has(OpFlags.RipRelative))
+            op->Disp += shift;
+        if (op->Handler is HotForms.JmpRel or (>= HotForms.Jo and <= HotForms.Jg))
+            op->Imm += (ulong)shift;
+    }
+}
