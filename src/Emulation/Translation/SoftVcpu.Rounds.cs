@@ -70,7 +70,7 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>The block to which a branch leads most often, as far as the interpreter has seen; null where that is not known, or it leads backwards or to another page.</summary>
     private Block* TakenTo(Op* op, ulong gpa, ulong target)
     {
-        if (target <= gpa + op->Offset + op->Length || ((target ^ gpa) & ~0xFFFul) != 0 || op->AddrMask == 0)
+        if (target <= gpa + (ulong)(op->Offset + op->Length) || ((target ^ gpa) & ~0xFFFul) != 0 || op->AddrMask == 0)
             return null;
         for (Block* to = _hash[HashIndex(target)]; to != null; to = to->Next)
         {
