@@ -59,6 +59,26 @@ public sealed class ResourceTests
         Assert.Contains("code 660FDB00F4", machine.Host.Failure, StringComparison.Ordinal);
     }
 
+    /// <summary>What Measure-VirtRing shows of a vCPU: each return of KVM_RUN under KVM's name of its reason, KVM's own counters beside, and where the thread's time went.</summary>
+    [Fact]
+    public void Exits_are_counted_by_reason_and_time_by_place()
+    {
+        using KvmDevice? probe = KvmDevice.TryOpen(Device, out HostSupport support);
+        Assert.SkipWhen(probe is null, support.Reason);
+        using var machine = new ConformanceMachine(new HardwareStrategy());
+        const ushort Writes = 20_000;
+        // mov cx, Writes; out 0x80, al; loop to it; hlt
+        machine.EnterRealMode(0xB9, Writes & 0xFF, Writes >> 8, 0xE6, 0x80, 0xE2, 0xFC, 0xF4);
+        Assert.Equal(VcpuExit.Halt, machine.Run());
+        VcpuStatistics statistics = machine.Vcpu.ReadStatistics()!;
+        Assert.Equal(Writes, statistics.Exits!["IO"]);
+        Assert.Equal(1ul, statistics.Exits["HLT"]);
+        // Which counters there are is the host's KVM's own affair.
+        Assert.True(statistics.Counters.Any(c => c.Key.StartsWith("kvm.", StringComparison.Ordinal) && c.Value > 0), string.Join(' ', statistics.Counters.Keys));
+        Assert.True(statistics.KernelTime > TimeSpan.Zero && statistics.VmmTime > TimeSpan.Zero && statistics.GuestTime >= TimeSpan.Zero,
+            $"guest {statistics.GuestTime}, kernel {statistics.KernelTime}, VMM {statistics.VmmTime}");
+    }
+
     private static void CreateAndDrop(KvmBackend backend)
     {
         using var memory = new GuestMemory();
