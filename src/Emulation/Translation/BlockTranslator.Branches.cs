@@ -467,6 +467,12 @@ internal sealed unsafe partial class BlockTranslator
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
+        if (!_host.Bmi2)
+        {
+            EmitIndirectWithFlagsAside(site);
+            return;
+        }
+
         _a.Rorx(HostReg.R11, HostReg.R10, JumpCache.Fold);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));

@@ -78,13 +78,13 @@ internal sealed unsafe partial class BlockTranslator
         if (!op->IsMemory || op->Seg >= SegmentName.FS || op->AddrSize != 8 || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || op->Disp != (int)op->Disp
             || !TryGetRegisters(op, ref access))
             return false;
-        if (GuestForm.TryRead(op, out GuestForm f))
+        if (GuestForm.TryRead(op, _host, out GuestForm f))
         {
             (access.Size, access.Writes) = (f.MemorySize, f.Memory != MemoryUse.Read);
             return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
         }
 
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
+        if (!TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
             return false;
         (access.Size, access.Writes, access.Alignment) = (v.MemorySize, v.Memory != MemoryUse.Read, v.Aligned ? v.MemorySize : 1);
         return true;
@@ -242,7 +242,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool IsVector(int index)
     {
         Op* op = _block->Ops + index;
-        return op->IsMemory && !GuestForm.TryRead(op, out _);
+        return op->IsMemory && !GuestForm.TryRead(op, _host, out _);
     }
 
     private bool StaysInRegister(int pin)
@@ -268,7 +268,7 @@ internal sealed unsafe partial class BlockTranslator
             return op->Imm != 0;
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return !(op->Index != 0xFF && RegisterMap.InMemory(op->Index)) && op->AddrSize == 8;
-        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, out GuestForm f) || f.Vex)
+        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f) || f.Vex)
             return false;
         return !f.HasModRm || ((f.RegIsOpcode || f.Reg >= 16 || !RegisterMap.InMemory(f.Reg)) && f.Rm < 16 && (f.RegIsOpcode || f.Reg < 16));
     }
@@ -322,7 +322,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool IsVectorOnly(int index)
     {
         Op* op = _block->Ops + index;
-        return !op->IsMemory && HostFeatures.Current.Avx && !GuestForm.TryRead(op, out _) && TryReadVector(op, out VectorForm v) && v.Reg == GprRole.None && v.Rm == GprRole.None;
+        return !op->IsMemory && !GuestForm.TryRead(op, _host, out _) && TryReadVector(op, out VectorForm v) && v.Reg == GprRole.None && v.Rm == GprRole.None;
     }
 
     /// <summary>Leaves for the second translation of the block, at the present instruction, with everything as it was before it.</summary>

@@ -129,8 +129,7 @@ internal sealed unsafe partial class BlockTranslator
         bool wide = op->OpSize == 8;
         HostReg bit = RegisterMap.Host(op->Reg);
         HostReg address = EmitAddress(op);
-        _a.MoveImmediate(HostReg.R10, wide ? 6 : 5);
-        _a.Sarx(HostReg.R10, bit, HostReg.R10, wide);
+        EmitShiftRight(bit, wide ? 6 : 5, wide);
         if (!wide)
             _a.Op(0x63, (int)HostReg.R10, HostReg.R10, w: true);
         _a.Lea(HostReg.R11, new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2));
@@ -145,14 +144,8 @@ internal sealed unsafe partial class BlockTranslator
         if (op->AddrSize != 8)
             return false;
         HostReg address = EmitAddress(op);
-        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         // Not a multiple of 16: #GP, the interpreter's.
-        _a.Store(save, HostReg.Rcx);
-        _a.Pext(HostReg.Rcx, address, HostMemory.State(s_lowBits));
-        byte* aligned = _a.JumpIfRcxZero();
-        AddMiss(_a.Jump(), ColdKind.Miss);
-        _a.BindShort(aligned);
-        _a.Load(HostReg.Rcx, save);
+        EmitAligned16(address);
         EmitCheck(address, 16, write: true);
         if (op->Has(OpFlags.Lock))
             _a.Byte(0xF0);

@@ -18,7 +18,7 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private bool EmitVector(Op* op)
     {
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm form))
+        if (!TryReadVector(op, out VectorForm form))
             return false;
         EmitVectorCheck();
         var e = new VectorEncoding(VirtPS.Emulation.Op.Bytes(op), op->Length);
@@ -63,7 +63,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             var decoder = Decoder.Create(64, new ByteArrayCodeReader(new ReadOnlySpan<byte>(VirtPS.Emulation.Op.Bytes(op), op->Length).ToArray()));
             decoder.Decode(out Instruction instruction);
-            form = VectorForm.Of(instruction, _vectorFacts);
+            form = Array.TrueForAll(instruction.CpuidFeatures, _host.Offers) ? VectorForm.Of(instruction, _vectorFacts) : default;
             _vectorForms.Add(key, form);
         }
 
@@ -73,7 +73,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>What <see cref="FlagFacts"/> says about instructions that it knows, for vector instructions.</summary>
     private bool TryVectorFacts(Op* op, ref FlagFacts facts)
     {
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm form))
+        if (!TryReadVector(op, out VectorForm form))
             return false;
         var e = new VectorEncoding(VirtPS.Emulation.Op.Bytes(op), op->Length);
         uint changes = (form.Reg == GprRole.Written ? 1u << e.Reg : 0) | (form.Rm == GprRole.Written ? 1u << e.Rm : 0);

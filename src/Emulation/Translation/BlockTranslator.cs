@@ -1,3 +1,5 @@
+using VirtPS.Emulation.Thunks;
+
 namespace VirtPS.Emulation;
 
 /// <summary>
@@ -8,6 +10,7 @@ internal sealed unsafe partial class BlockTranslator
 {
     private readonly TranslationCache _cache;
     private readonly CodeArena _arena;
+    private readonly HostFeatures _host;
     private readonly bool _avoidPext;
     private HostAssembler _a;
     private Block* _block;
@@ -62,6 +65,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>The interpreter for instruction Index; flags are on the stack.</summary>
         MissWithFlagsPushed,
 
+        /// <summary>The flags are in AX, RAX in memory (<see cref="Stubs.EmitFlagsAside"/>).</summary>
+        MissWithFlagsAside,
+
         /// <summary>The vector registers are not loaded: loads them.</summary>
         Vectors,
 
@@ -76,9 +82,10 @@ internal sealed unsafe partial class BlockTranslator
         AskedWithRcxSaved,
     }
 
-    public BlockTranslator(TranslationCache cache, CodeArena arena, bool avoidPext)
+    public BlockTranslator(TranslationCache cache, CodeArena arena, EngineOptions engine)
     {
-        _avoidPext = avoidPext;
+        _host = engine.Host;
+        _avoidPext = engine.AvoidPext;
         _cache = cache;
         _arena = arena;
     }
@@ -257,6 +264,8 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
             if (piece.Kind == ColdKind.MissWithFlagsPushed)
                 _a.Byte(0x9D);
+            if (piece.Kind == ColdKind.MissWithFlagsAside)
+                Stubs.EmitFlagsBack(ref _a);
             if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
             if (piece.Rounds)

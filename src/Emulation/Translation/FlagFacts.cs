@@ -1,4 +1,5 @@
 using Iced.Intel;
+using VirtPS.Emulation.Thunks;
 using VirtPS.X86;
 
 namespace VirtPS.Emulation;
@@ -27,7 +28,7 @@ internal unsafe struct FlagFacts
     /// <summary>Emitted as host code that falls through (or branches away natively); the flags pass through as said here.</summary>
     public bool IsPlain;
 
-    public static FlagFacts Of(Op* op)
+    public static FlagFacts Of(Op* op, HostFeatures host)
     {
         var f = new FlagFacts { Reads = All, Touches = true, Changes = Unknown };
         if (op->Handler == HotForms.Nop)
@@ -46,7 +47,7 @@ internal unsafe struct FlagFacts
                 return new FlagFacts { Changes = Bit(4) | Bit(5), MayFault = true, IsPlain = true };
         }
 
-        if (!GuestForm.TryRead(op, out GuestForm form))
+        if (!GuestForm.TryRead(op, host, out GuestForm form))
             return f;
         f.IsPlain = true;
         f.MayFault = op->IsMemory;

@@ -1,3 +1,5 @@
+using VirtPS.Emulation.Thunks;
+
 namespace VirtPS.Emulation;
 
 /// <summary>What an instruction does with its memory operand.</summary>
@@ -61,8 +63,8 @@ internal unsafe struct GuestForm
     /// <summary>Bytes at the end of the instruction that are copied.</summary>
     public int ImmediateBytes;
 
-    /// <summary>Reads a 64-bit-mode instruction. False: generated code leaves it to the interpreter.</summary>
-    public static bool TryRead(Op* op, out GuestForm form)
+    /// <summary>Reads a 64-bit-mode instruction. False: generated code leaves it to the interpreter, also where <paramref name="host"/> does not have it.</summary>
+    public static bool TryRead(Op* op, HostFeatures host, out GuestForm form)
     {
         form = new GuestForm { Reg = -1, Rm = -1, Vvvv = -1 };
         byte* p = VirtPS.Emulation.Op.Bytes(op);
@@ -104,9 +106,25 @@ internal unsafe struct GuestForm
             known = form.ReadTwoByte(*p++, p66, repeat, p);
         }
 
-        if (!known)
+        if (!known || !form.IsOn(host))
             return false;
         return form.ReadOperands(op, p, end, rex);
+    }
+
+    /// <summary>Whether the host has the instruction. One without BMI1 would take TZCNT for BSF, without a fault.</summary>
+    private readonly bool IsOn(HostFeatures host)
+    {
+        int b = Opcode & 0xFF, prefix = Opcode & HostOp.PrefixMask;
+        return (Opcode & HostOp.MapMask) switch
+        {
+            HostOp.Map0F when prefix == HostOp.PF3 => b switch { 0xB8 => host.Popcnt, 0xBC => host.Bmi1, _ => host.Lzcnt },
+            HostOp.Map0F38 when Vex => b is 0xF2 or 0xF3 || (b == 0xF7 && prefix == 0) ? host.Bmi1 : host.Bmi2,
+            HostOp.Map0F38 when b == 0xF6 => host.Adx,
+            HostOp.Map0F38 when prefix == HostOp.PF2 => host.Sse42,
+            HostOp.Map0F38 => host.Movbe,
+            HostOp.Map0F3A => host.Bmi2,
+            _ => true,
+        };
     }
 
     private bool ReadOperands(Op* op, byte* p, byte* end, int rex)

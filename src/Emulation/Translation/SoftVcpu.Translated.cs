@@ -39,8 +39,8 @@ public sealed unsafe partial class SoftVcpu
         *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
-        _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
-        _translator = new BlockTranslator(_cache, _arena!, Partition.Engine.AvoidPext);
+        _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset), Partition.Engine.Host);
+        _translator = new BlockTranslator(_cache, _arena!, Partition.Engine);
         if (Partition.Engine.LockStep)
             _lockStep = new LockStep(this);
         _faultRange = HostFaults.Instance?.Add(_cache.Start, _cache.Size, _cache.Stubs.ExitFault + _cache.Shift, _memory.StackPointer) ?? -1;
@@ -378,9 +378,12 @@ public sealed unsafe partial class SoftVcpu
     /// </summary>
     private uint VectorsReady()
     {
-        const ulong Controls = Cr4.OSFXSR | Cr4.OSXSAVE, Components = Xcr0.Sse | Xcr0.Avx;
+        const ulong Components = Xcr0.Sse | Xcr0.Avx;
         const uint Masks = ThunkFrame.MxcsrDefault;
-        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & Controls) == Controls && (S->Xcr0 & Components) == Components
+        // A host without AVX lends SSE instructions only, which XCR0 does not govern.
+        bool avx = Partition.Engine.Host.Avx;
+        ulong controls = avx ? Cr4.OSFXSR | Cr4.OSXSAVE : Cr4.OSFXSR;
+        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & controls) == controls && (!avx || (S->Xcr0 & Components) == Components)
             && (VectorFile.MxcsrOf(S) & Masks) == Masks ? 1u : 0;
     }
 

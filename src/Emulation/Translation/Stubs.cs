@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using VirtPS.Emulation.Thunks;
 
 namespace VirtPS.Emulation;
 
@@ -36,7 +37,7 @@ internal enum TranslatedExit
 /// The common pieces of generated code: in and out, and the call of the interpreter for one instruction. Written once at the start of each code cache.
 /// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
 /// </summary>
-internal sealed unsafe class Stubs
+internal sealed unsafe partial class Stubs
 {
     private static readonly int s_hostStack = OffsetOf(n => (byte*)&n->HostStack), s_resume = OffsetOf(n => (byte*)&n->Resume),
         s_exitSite = OffsetOf(n => (byte*)&n->ExitSite),
@@ -57,6 +58,11 @@ internal sealed unsafe class Stubs
     private static readonly HostReg[] s_preserved = [HostReg.Rbx, HostReg.Rbp, HostReg.R12, HostReg.R13, HostReg.R14, HostReg.R15];
 
     public const uint NoSite = uint.MaxValue;
+
+    private readonly HostFeatures _host;
+
+    /// <param name="host">What the code may use.</param>
+    public Stubs(HostFeatures host) => _host = host;
 
     /// <summary>From managed code: (stack pointer, code) → exit code.</summary>
     public byte* Enter { get; private set; }
@@ -104,12 +110,8 @@ internal sealed unsafe class Stubs
     {
         EmitEnter(ref a);
         EmitLeave(ref a);
-        if (Thunks.HostFeatures.Current.Avx)
-        {
-            EmitLoadVectors(ref a);
-            EmitSaveVectors(ref a);
-        }
-
+        EmitLoadVectors(ref a);
+        EmitSaveVectors(ref a);
         ExitLink = a.Next;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Link);
@@ -144,6 +146,12 @@ internal sealed unsafe class Stubs
 
     private void EmitSecondLook(ref HostAssembler a, bool user)
     {
+        if (!_host.Bmi2)
+        {
+            EmitSecondLookWithFlagsAside(ref a, user);
+            return;
+        }
+
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (user ? VcpuMemory.JumpCacheBytes : 0) + 2 * VcpuMemory.JumpArrayBytes;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
@@ -174,11 +182,17 @@ internal sealed unsafe class Stubs
     }
 
     /// <summary>Sets or clears a bit of a field without touching flags: brought to the top, shifted out, replaced, brought back.</summary>
-    private static void EmitReplaceBit(ref HostAssembler a, int field, int bit, bool set)
+    private void EmitReplaceBit(ref HostAssembler a, int field, int bit, bool set)
     {
         bool wide = field != s_requestMask;
         // Called: the stack pointer is eight lower than usual.
         HostMemory m = HostMemory.State(field + 8);
+        if (!_host.Bmi2)
+        {
+            EmitReplaceBitWithFlagsAside(ref a, m, bit, set);
+            return;
+        }
+
         if (!wide)
         {
             a.Load32(HostReg.R10, m);
@@ -199,6 +213,12 @@ internal sealed unsafe class Stubs
     private void EmitFlags(ref HostAssembler a)
     {
         Flags = a.Next;
+        if (!_host.Bmi2)
+        {
+            EmitFlagsWithFlagsAside(ref a);
+            return;
+        }
+
         HostMemory status = HostMemory.State(s_statusMask), other = HostMemory.State(s_otherMask);
         a.Byte(0x9C);
         a.Pop(HostReg.R11);
@@ -261,15 +281,11 @@ internal sealed unsafe class Stubs
         a.Move(HostReg.Rsp, HostReg.Rbx);
         a.Op(0x85, (int)HostReg.Rax, HostReg.Rax);
         HostAssembler.Bind(a.JumpIf(5), _leave);
-        if (Thunks.HostFeatures.Current.Avx)
-        {
-            // TEST r12d, r12d; JNS
-            a.Op(0x85, (int)HostReg.R12, HostReg.R12);
-            byte* without = a.JumpIf(9);
-            a.Call(_loadVectors);
-            a.Bind(without);
-        }
-
+        // TEST r12d, r12d; JNS
+        a.Op(0x85, (int)HostReg.R12, HostReg.R12);
+        byte* without = a.JumpIf(9);
+        a.Call(_loadVectors);
+        a.Bind(without);
         EmitReload(ref a);
         // A return, so that the processor's return prediction of the call stays right.
         a.Op(0xFF, 6, HostMemory.State(s_resume));
@@ -283,8 +299,7 @@ internal sealed unsafe class Stubs
         a.Load32(HostReg.Rcx, Called(s_vectorReady));
         byte* unable = a.JumpIfRcxZero();
         a.Move(HostReg.Rcx, HostReg.R10);
-        if (Thunks.HostFeatures.Current.Avx)
-            a.Jump(_loadVectors);
+        a.Jump(_loadVectors);
         a.BindShort(unable);
         a.Move(HostReg.Rcx, HostReg.R10);
         EmitInterpret(ref a, s_restHelper);
@@ -306,6 +321,14 @@ internal sealed unsafe class Stubs
         _loadVectors = a.Next;
         HostMemory save = Called(VcpuMemory.SaveOffset);
         a.Op(0xAE | HostOp.Map0F, 2, Called(s_xsave + VectorFile.Mxcsr));
+        if (!_host.Avx)
+        {
+            EmitMoveRegisters(ref a, load: true);
+            a.StoreImmediate32(Called(VectorIdleOffset), 0);
+            a.Return();
+            return;
+        }
+
         a.Store(save, HostReg.Rcx);
         a.Vex(0x10 | HostOp.Map0F, 0, 0, YmmHigh(0));
         // VPOR
@@ -346,6 +369,14 @@ internal sealed unsafe class Stubs
         _saveVectors = a.Next;
         a.Op(0xAE | HostOp.Map0F, 3, Called(s_xsave + VectorFile.Mxcsr));
         a.Op(0xAE | HostOp.Map0F, 2, Called(s_hostMxcsr));
+        if (!_host.Avx)
+        {
+            EmitMoveRegisters(ref a, load: false);
+            a.StoreImmediate32(Called(VectorIdleOffset), 1);
+            a.Return();
+            return;
+        }
+
         for (int n = 0; n < 16; n++)
         {
             // VMOVUPS, VEXTRACTF128
@@ -365,8 +396,6 @@ internal sealed unsafe class Stubs
     /// <summary>Saves the vector registers if they are loaded. Changes flags.</summary>
     private void EmitSaveLive(ref HostAssembler a)
     {
-        if (!Thunks.HostFeatures.Current.Avx)
-            return;
         // CMP dword, 0; JNE
         a.Op(0x83, 7, HostMemory.State(VectorIdleOffset));
         a.Byte(0);
