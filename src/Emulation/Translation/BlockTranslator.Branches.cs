@@ -146,7 +146,7 @@ internal sealed unsafe partial class BlockTranslator
                 return true;
         }
 
-        return EmitIndirectBranch(op, next) || EmitCounted(op, next);
+        return EmitIndirectBranch(op, next) || EmitCounted(op) || EmitBranch32(op, next);
     }
 
     /// <summary>A direct branch whose target is the next instruction of the block.</summary>
@@ -244,25 +244,36 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>JRCXZ and LOOP with a 64-bit count.</summary>
-    private bool EmitCounted(Op* op, int next)
+    private bool EmitCounted(Op* op)
     {
-        if (op->Code is Code.Jrcxz_rel8_64)
+        switch (op->Code)
         {
-            byte* taken = _a.JumpIfRcxZero();
-            byte* over = _a.JumpShort();
-            _a.BindShort(taken);
-            AddBranch(_a.Jump(), (int)op->Imm);
-            _a.BindShort(over);
-            return true;
+            case Code.Jrcxz_rel8_64:
+                EmitIfRcxZero(op);
+                return true;
+            case Code.Loop_rel8_64_RCX:
+                _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
+                EmitUnlessRcxZero(op);
+                return true;
+            default:
+                return false;
         }
+    }
 
-        if (op->Code is not Code.Loop_rel8_64_RCX)
-            return false;
-        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
+    private void EmitIfRcxZero(Op* op)
+    {
+        byte* taken = _a.JumpIfRcxZero();
+        byte* over = _a.JumpShort();
+        _a.BindShort(taken);
+        AddBranch(_a.Jump(), (int)op->Imm);
+        _a.BindShort(over);
+    }
+
+    private void EmitUnlessRcxZero(Op* op)
+    {
         byte* done = _a.JumpIfRcxZero();
         AddBranch(_a.Jump(), (int)op->Imm);
         _a.BindShort(done);
-        return true;
     }
 
     /// <summary>
@@ -397,7 +408,10 @@ internal sealed unsafe partial class BlockTranslator
         byte* asked = MayCloseLoop(distance, instructions) ? EmitRequestCheck() : null;
         _a.Load(HostReg.R10, pageBase);
         _a.Store(save, HostReg.Rcx);
-        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
+        if (_code64)
+            _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
+        else
+            _a.Lea32(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
         _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SlotOffset + slot * 8));
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();

@@ -73,12 +73,16 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (!_isUser)
         {
-            _a.MoveImmediate(to, (long)_rip + distance);
+            _a.MoveImmediate(to, _code64 ? (long)_rip + distance : (uint)((long)_rip + distance));
             return;
         }
 
         _a.Load(to, HostMemory.State(VcpuMemory.PageBaseOffset));
-        _a.Lea(to, new HostMemory(to, (int)(_rip & 0xFFF) + distance));
+        var place = new HostMemory(to, (int)(_rip & 0xFFF) + distance);
+        if (_code64)
+            _a.Lea(to, place);
+        else
+            _a.Lea32(to, place);
     }
 
     /// <summary>

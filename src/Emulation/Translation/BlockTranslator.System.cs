@@ -37,7 +37,7 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Idiv_rm32 or Code.Idiv_rm64:
                 EmitSignedDivide(op);
                 return true;
-            case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == 8:
+            case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == (_code64 ? 8 : 4):
                 return EmitBitTest(op);
             case Code.Cmpxchg16b_m128:
                 return EmitCompareExchange16(op);
@@ -132,7 +132,11 @@ internal sealed unsafe partial class BlockTranslator
         EmitShiftRight(bit, wide ? 6 : 5, wide);
         if (!wide)
             _a.Op(0x63, (int)HostReg.R10, HostReg.R10, w: true);
-        _a.Lea(HostReg.R11, new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2));
+        var word = new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2);
+        if (_code64)
+            _a.Lea(HostReg.R11, word);
+        else
+            _a.Lea32(HostReg.R11, word);
         EmitCheck(HostReg.R11, op->OpSize, write: false);
         _a.Op(0x8B, (int)HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.R11), wide);
         _a.Op(0xA3 | HostOp.Map0F, (int)bit, HostReg.R10, wide);

@@ -91,7 +91,8 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Whether blocks of a mode are translated at all.</summary>
-    public static bool Handles(uint mode) => (mode & (CodeMode.SizeMask | CodeMode.Checked)) == CodeMode.Bits64;
+    public static bool Handles(uint mode) => (mode & CodeMode.Checked) == 0
+        && ((mode & CodeMode.SizeMask) == CodeMode.Bits64 || (mode & (CodeMode.SizeMask | CodeMode.Flat)) == (CodeMode.Bits32 | CodeMode.Flat));
 
     /// <summary>
     /// Translates a block that is at <paramref name="linear"/> now, as <paramref name="decoded"/>: itself, or with what follows its last branch. False: there is no slot left for its guard.
@@ -118,6 +119,7 @@ internal sealed unsafe partial class BlockTranslator
         _block = block;
         _rip = linear;
         _isUser = (block->Mode & CodeMode.User) != 0;
+        _code64 = (block->Mode & CodeMode.SizeMask) == CodeMode.Bits64;
         _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
         _cold.Clear();
         // The block's own labels come first: copies begin in the middle of the block.
@@ -130,7 +132,7 @@ internal sealed unsafe partial class BlockTranslator
         ForgetHeld();
         _followsBackwards = FollowsBackwards(block);
         FindFacts();
-        PlanPins(pins);
+        PlanPins(pins && _code64);
         if (block->CrossesPage && !EmitGuard())
             return false;
         for (_index = 0; _index < block->Count; _index++)
@@ -179,7 +181,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private bool TryEmit(Op* op)
     {
-        if (op->Has(OpFlags.RipRelative) && op->AddrSize != 8)
+        if ((op->Has(OpFlags.RipRelative) && op->AddrSize != 8) || !IsReachable(op))
             return false;
         HostAssembler before = _a;
         int cold = _cold.Count;
@@ -187,7 +189,7 @@ internal sealed unsafe partial class BlockTranslator
         bool vectors = _vectorsLoaded;
         int addend = _addendPin;
         (int held10, int held11) = (_held10, _held11);
-        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
+        if (EmitInteger(op) || EmitStack(op) || EmitStack32(op) || EmitBranch(op) || EmitSystem(op) || EmitVector(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");

@@ -39,11 +39,11 @@ internal unsafe struct FlagFacts
         {
             case Code.Lea_r64_m or Code.Lea_r32_m:
                 return new FlagFacts { Changes = Bit(op->Reg), IsPlain = true };
-            case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32:
+            case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32 or Code.Push_r32 or Code.Pushd_imm8 or Code.Pushd_imm32:
                 return new FlagFacts { Changes = Bit(4), MayFault = true, IsPlain = true };
-            case Code.Pop_r64:
+            case Code.Pop_r64 or Code.Pop_r32:
                 return new FlagFacts { Changes = Bit(4) | Bit(op->Rm), MayFault = true, IsPlain = true };
-            case Code.Leaveq:
+            case Code.Leaveq or Code.Leaved:
                 return new FlagFacts { Changes = Bit(4) | Bit(5), MayFault = true, IsPlain = true };
         }
 

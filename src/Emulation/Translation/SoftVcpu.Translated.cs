@@ -217,6 +217,7 @@ public sealed unsafe partial class SoftVcpu
     private TranslatedExit EnterCode(Block* block)
     {
         NativeCpu* n = N;
+        KeepJumpsOf(block->Mode);
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
         n->VectorReady = VectorsReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
@@ -259,7 +260,7 @@ public sealed unsafe partial class SoftVcpu
     private ulong TargetOf(int link)
     {
         ref Link l = ref _cache!.LinkAt(link);
-        return StartOf(l.From) + (ulong)(long)l.Distance;
+        return (StartOf(l.From) + (ulong)(long)l.Distance) & N->RipMask;
     }
 
     private void ConnectLink(int link, Block* target)
@@ -402,7 +403,7 @@ public sealed unsafe partial class SoftVcpu
             if (index + 1 < block->Count)
                 continue;
             *_memory.Hot(VcpuMemory.RetiredOffset) += block->Count;
-            S->Rip += op->Length;
+            S->Rip = (S->Rip + op->Length) & N->RipMask;
             return TranslatedExit.Continue;
         }
     }
@@ -440,7 +441,7 @@ public sealed unsafe partial class SoftVcpu
 
         *retired += index + 1;
         if (n->RipSet == 0)
-            S->Rip = rip + op->Length;
+            S->Rip = (rip + op->Length) & n->RipMask;
         n->RipSet = 0;
         return n->Leave != 0 ? TranslatedExit.Leave : TranslatedExit.Continue;
     }

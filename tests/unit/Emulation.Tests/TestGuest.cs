@@ -153,6 +153,18 @@ internal sealed unsafe class TestGuest : IDisposable
         Vcpus[vcpu].State->MpState = MpState.Runnable;
     }
 
+    /// <summary>Assembles at the usual place, runs in 32-bit code to the HLT that is added.</summary>
+    public void Run32(Action<Assembler> code)
+    {
+        Assemble(32, Code, a =>
+        {
+            code(a);
+            a.hlt();
+        });
+        S->Rip = Code;
+        RunToHalt();
+    }
+
     /// <summary>Assembles at the usual place, runs in 64-bit mode to the HLT that is added.</summary>
     public void Run64(Action<Assembler> code)
     {
