@@ -75,6 +75,7 @@ internal sealed unsafe partial class BlockTranslator
         if (place.Base != HostReg.R11 && place.Index != HostReg.R11)
             return place;
         _a.Lea(HostReg.R10, place);
+        _addendPin = -1;
         return new HostMemory(HostReg.R10, 0);
     }
 

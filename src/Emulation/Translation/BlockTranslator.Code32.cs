@@ -4,7 +4,7 @@ namespace VirtPS.Emulation;
 
 // 32-bit code with flat segments: protected mode, and compatibility mode under long mode. Data instructions are the 64-bit mode's; addresses are computed in 32 bits (EmitOffset), so
 // that nothing rests on the upper halves of registers, which such code cannot see but which are kept. All eight registers are in host registers. Here is what differs: the stack, and
-// branches that are 32 bits wide. What has a segment with a base or a limit, and 16-bit addresses, goes to the interpreter.
+// branches that are 32 bits wide. What has a segment with a limit, and 16-bit addresses, goes to the interpreter. FS and GS may have a base.
 internal sealed unsafe partial class BlockTranslator
 {
     /// <summary>The block is 64-bit code.</summary>
@@ -14,8 +14,69 @@ internal sealed unsafe partial class BlockTranslator
     private static readonly HostMemory s_checked = new(HostReg.R10, 0, HostReg.R11);
 
     /// <summary>Of what is encoded alike in both modes, whether this block may have it: 32-bit code reaches memory by flat segments and 32-bit addresses only.</summary>
-    private bool IsReachable(Op* op) => _code64 || !op->IsMemory || op->Has(OpFlags.Flat)
+    private bool IsReachable(Op* op) => _code64 || !op->IsMemory || op->Has(OpFlags.Flat | OpFlags.WideSegment)
         || op->Handler == HotForms.Nop || (op->Code is Code.Lea_r32_m && op->AddrSize == 4);
+
+    /// <summary>
+    /// <see cref="TryGetAccess"/> for pins. Between the accesses of a range that lies in one page nothing wraps, so that their addresses, computed in 32 bits like the range's own, lie in it.
+    /// </summary>
+    private bool TryGetAccess32(Op* op, out BasedAccess access)
+    {
+        access = new BasedAccess { Base = 4, Index = NoRegister, Size = 4, Alignment = 1 };
+        switch (op->Code)
+        {
+            case Code.Push_r32 or Code.Pushd_imm8 or Code.Pushd_imm32:
+                (access.Distance, access.Moves, access.Writes) = (-4, -4, true);
+                return true;
+            case Code.Call_rel32_32:
+            case Code.Call_rm32 when !op->IsMemory && op->Rm != 4:
+                (access.Distance, access.Writes) = (-4, true);
+                return true;
+            case Code.Pop_r32 when op->Rm != 4:
+                access.Moves = 4;
+                return true;
+            case Code.Retnd or Code.Retnd_imm16:
+                return true;
+            case Code.Leaved:
+                access.Base = 5;
+                return true;
+        }
+
+        if (!op->IsMemory || op->Base == 0xFF || op->Index != 0xFF || !op->Has(OpFlags.Flat) || op->Code is Code.Lea_r32_m || op->Handler == HotForms.Nop)
+            return false;
+        (access.Base, access.Distance) = (op->Base, (int)op->Disp);
+        if (GuestForm.TryRead(op, _host, out GuestForm f))
+        {
+            (access.Size, access.Writes) = (f.MemorySize, f.Memory != MemoryUse.Read);
+            return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
+        }
+
+        if (!TryReadVector(op, out VectorForm v) || v.MemorySize == 0 || v.Aligned)
+            return false;
+        (access.Size, access.Writes) = (v.MemorySize, v.Memory != MemoryUse.Read);
+        return true;
+    }
+
+    private static int KnownMove32(Op* op, out int register)
+    {
+        register = op->Rm;
+        switch (op->Code)
+        {
+            case Code.Add_rm32_imm8 or Code.Add_rm32_imm32 when !op->IsMemory:
+                return (int)op->Imm;
+            case Code.Sub_rm32_imm8 or Code.Sub_rm32_imm32 when !op->IsMemory && (int)op->Imm != int.MinValue:
+                return -(int)op->Imm;
+            case Code.Inc_r32:
+                return 1;
+            case Code.Dec_r32:
+                return -1;
+            case Code.Lea_r32_m when op->Base == op->Reg && op->Index == 0xFF && op->AddrSize == 4:
+                register = op->Reg;
+                return (int)op->Disp;
+            default:
+                return 0;
+        }
+    }
 
     private bool EmitStack32(Op* op)
     {
@@ -146,6 +207,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check for a PUSH of four bytes; ESP is not changed yet.</summary>
     private HostMemory EmitPushPlace32()
     {
+        if (IsPinned)
+            return EmitPinned(-4);
         bool free = TryFreeFlags();
         _a.Lea32(HostReg.R11, new HostMemory(RegisterMap.GuestRsp, -4));
         EmitCheck32(free, write: true);
@@ -155,6 +218,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check for four bytes at an address in a register.</summary>
     private HostMemory EmitPopPlace32(HostReg address)
     {
+        if (IsPinned)
+            return EmitPinned(0);
         bool free = TryFreeFlags();
         _a.Op(0x8B, (int)HostReg.R11, address);
         EmitCheck32(free, write: false);

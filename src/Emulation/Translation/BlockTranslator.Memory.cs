@@ -33,7 +33,11 @@ internal sealed unsafe partial class BlockTranslator
         if (segment)
         {
             _a.Load(HostReg.R10, HostMemory.State(op->Seg == SegmentName.FS ? s_fsBase : s_gsBase));
-            _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+            var linear = new HostMemory(HostReg.R11, 0, HostReg.R10);
+            if (_code64)
+                _a.Lea(HostReg.R11, linear);
+            else
+                _a.Lea32(HostReg.R11, linear);
         }
 
         return HostReg.R11;

@@ -107,7 +107,7 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>Pins are for what has only a base register and need not be aligned.</summary>
     private bool TryGetPinned(Op* op, out BasedAccess access) =>
-        TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 };
+        _code64 ? TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 } : TryGetAccess32(op, out access);
 
     /// <summary>What an instruction adds to a register by itself; 0: nothing, or it is not known.</summary>
     private static int KnownMove(Op* op, out int register)
@@ -145,7 +145,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             Op* op = _block->Ops + i;
             uint changes = _facts[i].Changes;
-            int move = KnownMove(op, out int register);
+            int move = _code64 ? KnownMove(op, out int register) : KnownMove32(op, out register);
             if (TryGetPinned(op, out BasedAccess access))
             {
                 Join(i, access, ref open[access.Base], ref moved[access.Base]);
@@ -247,6 +247,8 @@ internal sealed unsafe partial class BlockTranslator
 
     private bool StaysInRegister(int pin)
     {
+        if (!_code64)
+            return false;
         for (int i = _pins[pin].First + 1; i <= _pins[pin].Last; i++)
         {
             // A vector instruction may have to load the vector registers first, for which it uses R10.
@@ -286,7 +288,10 @@ internal sealed unsafe partial class BlockTranslator
         else if (_addendPin != number)
             _a.Load(HostReg.R10, PinPlace(pin));
         _addendPin = number;
-        return new HostMemory(b, distance, HostReg.R10);
+        if (_code64)
+            return new HostMemory(b, distance, HostReg.R10);
+        _a.Lea32(HostReg.R11, new HostMemory(b, distance));
+        return s_checked;
     }
 
     private static HostMemory PinPlace(in Pin pin) => HostMemory.State(VcpuMemory.PinOffset + pin.Slot * 8);
@@ -295,7 +300,13 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool free = TryFreeFlags();
         HostReg address = b;
-        if (free && (pin.Low != 0 || b == HostReg.Rcx))
+        int displacement = pin.Low;
+        if (!_code64)
+        {
+            (address, displacement) = (HostReg.R11, 0);
+            _a.Lea32(HostReg.R11, new HostMemory(b, pin.Low));
+        }
+        else if (free && (pin.Low != 0 || b == HostReg.Rcx))
         {
             address = HostReg.R11;
             _a.Lea(HostReg.R11, new HostMemory(b, pin.Low));
@@ -305,7 +316,7 @@ internal sealed unsafe partial class BlockTranslator
         if (free)
             EmitShortCheck(address, pin.High - pin.Low, pin.Writes, addend: true);
         else
-            EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: pin.Low);
+            EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: displacement);
         _checkingPin = false;
         if (pin.Slot >= 0)
             _a.Store(PinPlace(pin), HostReg.R10);

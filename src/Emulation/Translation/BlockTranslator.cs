@@ -132,7 +132,7 @@ internal sealed unsafe partial class BlockTranslator
         ForgetHeld();
         _followsBackwards = FollowsBackwards(block);
         FindFacts();
-        PlanPins(pins && _code64);
+        PlanPins(pins);
         if (block->CrossesPage && !EmitGuard())
             return false;
         for (_index = 0; _index < block->Count; _index++)

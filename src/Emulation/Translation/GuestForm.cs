@@ -70,8 +70,8 @@ internal unsafe struct GuestForm
         byte* p = VirtPS.Emulation.Op.Bytes(op);
         byte* end = p + op->Length;
         bool p66 = false, code64 = op->Has(OpFlags.Code64);
-        // A segment with a base or a limit, or 16-bit addresses.
-        if (op->IsMemory && !op->Has(OpFlags.Flat))
+        // A segment with a limit, or 16-bit addresses.
+        if (op->IsMemory && !op->Has(OpFlags.Flat | OpFlags.WideSegment))
             return false;
         int rex = 0, repeat = 0;
         for (;; p++)

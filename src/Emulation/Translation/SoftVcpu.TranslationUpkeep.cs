@@ -6,7 +6,7 @@ namespace VirtPS.Emulation;
 // What keeps generated code true: jump caches, mappings that change, code that changes.
 public sealed unsafe partial class SoftVcpu
 {
-    private uint _userJumpSize, _supervisorJumpSize;
+    private uint _userJumpMode, _supervisorJumpMode;
 
     /// <summary>Lets an indirect branch find the code at a target next time.</summary>
     private void FillJump(ulong target)
@@ -27,17 +27,21 @@ public sealed unsafe partial class SoftVcpu
     }
 
     /// <summary>
-    /// Before generated code is entered in a mode: a jump cache goes by addresses alone, so that it holds 64-bit or 32-bit code, not both. Only far transfers change that, and they
-    /// leave generated code.
+    /// Before generated code is entered in a mode: a jump cache goes by addresses alone, so that it holds 64-bit or 32-bit code, not both, and nothing that takes FS or GS to be
+    /// wider than they are. Only far transfers and segment loads change that, and they leave generated code.
     /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private void KeepJumpsOf(uint mode)
     {
         bool user = (mode & CodeMode.User) != 0;
-        ref uint size = ref user ? ref _userJumpSize : ref _supervisorJumpSize;
-        if (size == (mode & CodeMode.SizeMask))
+        ref uint kept = ref user ? ref _userJumpMode : ref _supervisorJumpMode;
+        if (((kept ^ mode) & CodeMode.SizeMask) == 0 && (kept & CodeMode.WideMask & ~mode) == 0)
+        {
+            kept |= mode & CodeMode.WideMask;
             return;
-        size = mode & CodeMode.SizeMask;
+        }
+
+        kept = mode & (CodeMode.SizeMask | CodeMode.WideMask);
         ClearJumps(user);
     }
 

@@ -5,11 +5,11 @@ public sealed unsafe class Code32Tests
 {
     private const uint Function = (uint)TestGuest.Code + 0x1800;
 
-    private static TestGuest Guest(EngineOptions engine)
+    private static TestGuest Guest(EngineOptions engine, int ring = 0)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var g = new TestGuest(1, engine);
-        g.Protected32();
+        g.Protected32(ring);
         return g;
     }
 
@@ -22,12 +22,25 @@ public sealed unsafe class Code32Tests
 
     private static void Same(Action<Assembler> code, Action<Assembler>? function = null)
     {
-        using TestGuest i = Guest(new EngineOptions()), t = Guest(TestGuest.Translator), both = Guest(TestGuest.Translator with { LockStep = true });
+        Same(0, code, function);
+        Same(3, code, function);
+    }
+
+    private static void Same(int ring, Action<Assembler> code, Action<Assembler>? function)
+    {
+        using TestGuest i = Guest(new EngineOptions(), ring), t = Guest(TestGuest.Translator, ring), both = Guest(TestGuest.Translator with { LockStep = true }, ring);
         foreach (TestGuest g in (TestGuest[])[i, t, both])
         {
             FillRegisters(g);
+            // FS has 4 GiB and a base, GS a limit as well.
+            g.S->FS.Base = 0x3000;
+            g.S->GS = g.S->FS with { Limit = 0xFFF };
+            g.Cpu.CommitState();
             g.Assemble(32, Function, function ?? (a => a.ret()));
-            g.Run32(code);
+            if (ring == 0)
+                g.Run32(code);
+            else
+                RunToFault(g, code);
         }
 
         Assert.NotEqual(0, t.Cpu.TranslatedBlocks);
@@ -37,6 +50,50 @@ public sealed unsafe class Code32Tests
             Assert.Equal(i.S->InstructionsRetired, g.S->InstructionsRetired);
             Assert.Equal(i.Cpu.GetFlags(), g.Cpu.GetFlags());
             Assert.True(new ReadOnlySpan<byte>(i.Ram.Address, (int)TestGuest.RamSize).SequenceEqual(new ReadOnlySpan<byte>(g.Ram.Address, (int)TestGuest.RamSize)));
+        }
+    }
+
+    /// <summary>HLT is #GP in ring 3, which nobody handles.</summary>
+    private static void RunToFault(TestGuest g, Action<Assembler> code)
+    {
+        ulong end = g.Assemble(32, TestGuest.Code, a =>
+        {
+            code(a);
+            a.hlt();
+        });
+        g.S->Rip = TestGuest.Code;
+        RunToShutdown(g, end - 1);
+    }
+
+    private static void RunToShutdown(TestGuest g, ulong rip)
+    {
+        g.S->MpState = MpState.Runnable;
+        Assert.Equal(VcpuExit.Shutdown, g.Cpu.Run());
+        Assert.Equal(rip, g.S->Rip);
+    }
+
+    /// <summary>The same code finds FS as wide as memory, and then of one page: a check that the one does not need may not be missing for the other.</summary>
+    [Fact]
+    public void A_segment_that_is_as_wide_as_memory_and_then_is_not()
+    {
+        using TestGuest g = Guest(TestGuest.Translator, ring: 3);
+        g.Assemble(32, Function, a =>
+        {
+            a.inc(__dword_ptr.fs[0x2000]);
+            a.ret();
+        });
+        SegmentRegister wide = g.S->FS, narrow = wide with { Limit = 0xFFF };
+        for (uint round = 1; round <= 4; round++)
+        {
+            g.S->FS = wide;
+            g.Cpu.CommitState();
+            RunToFault(g, a => { a.mov(ebx, Function); a.call(ebx); });
+            Assert.Equal(round, g.Read<uint>(0x2000));
+            g.S->FS = narrow;
+            g.Cpu.CommitState();
+            g.S->Rip = TestGuest.Code;
+            RunToShutdown(g, Function);
+            g.S->Gpr[(int)Gpr.Rsp] = TestGuest.Stack;
         }
     }
 
@@ -124,6 +181,10 @@ public sealed unsafe class Code32Tests
         a.add(ah, cl);
         a.mov(__[edi], ah);
         a.mov(edx, __dword_ptr.fs[(uint)TestGuest.Data + 4]);
+        a.add(__dword_ptr.fs[edi + 4], edx);
+        a.xor(edx, __dword_ptr.gs[0x10]);
+        a.lea(ebp, __[edi - 0x3001]);
+        a.mov(__dword_ptr.fs[ebp - 0x7FFFFFFF + 0x7FFFFF00], ecx);
         a.lea(ebp, __[edi + ecx * 8 - 0x7F000000]);
         a.lea(ebp, __[ebp + 0x7F000000]);
         a.xor(__[ebp], ecx);

@@ -55,7 +55,7 @@ public sealed unsafe class GoldenCodeTests
         ("32 bits: return", a => a.ret(4)),
         ("32 bits: jump by a table", a => a.jmp(__dword_ptr[eax * 4 + 0x12345678])),
         ("32 bits: count", a => { Label l = a.CreateLabel(); a.Label(ref l); a.nop(); a.loop(l); }),
-        ("32 bits: FS segment is the interpreter's", a => a.mov(eax, __dword_ptr.fs[0x10])),
+        ("32 bits: FS segment, which has 4 GiB", a => a.mov(eax, __dword_ptr.fs[0x10])),
     ];
 
     [Fact]
