@@ -102,6 +102,12 @@ function Invoke-Test {
                     $env:VIRTPS_TEST_ENGINE = 'translator'
                     try { Invoke-XunitProject $_.FullName } finally { $env:VIRTPS_TEST_ENGINE = $null }
                 }
+
+                if ($_.BaseName -eq 'Emulation.Tests') {
+                    Write-Host "xUnit: $($_.BaseName), on the translator as for a host without BMI2 and AVX"
+                    $env:VIRTPS_TEST_ENGINE = 'translator-v2'
+                    try { Invoke-XunitProject $_.FullName } finally { $env:VIRTPS_TEST_ENGINE = $null }
+                }
             }
         $oracle = Join-Path $root 'tests/opcodes/bin/Release/net10.0/VirtPS.Opcodes.dll'
         if ('opcodes' -like $Filter -and (Test-Path -LiteralPath $oracle)) {

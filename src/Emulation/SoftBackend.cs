@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Rings;
 
@@ -25,6 +26,9 @@ public sealed record EngineOptions
     /// </summary>
     public bool LockStep { get; init; }
 
+    /// <summary>What generated code may use of the host's processor. Less than that has (<see cref="HostFeatures.LimitedTo"/>) serves tests.</summary>
+    public HostFeatures Host { get; init; } = HostFeatures.Current;
+
     /// <summary>Called after each translation with the address of its <see cref="Block"/>; tests damage code through it.</summary>
     internal Action<SoftVcpu, nint>? AfterTranslation { get; init; }
 
@@ -42,9 +46,11 @@ public sealed record EngineOptions
         }
     }
 
-    /// <summary>Whether this host can run generated code: x64 Linux with BMI2.</summary>
-    public static bool CanTranslate => OperatingSystem.IsLinux() && RuntimeInformation.ProcessArchitecture == Architecture.X64
-        && System.Runtime.Intrinsics.X86.Bmi2.X64.IsSupported;
+    /// <summary>Whether this host can run generated code: Linux on x64, but for its first processors, which have no LAHF in 64-bit mode.</summary>
+    public static bool CanTranslate => OperatingSystem.IsLinux() && HostFeatures.Current.LahfSahf;
+
+    /// <summary>The kind of generated code that this host gets, for people.</summary>
+    public static string HostKind => HostFeatures.Current.Bmi2 ? "x64 Linux with BMI2" : "x64 Linux, without BMI2: memory checks take longer";
 }
 
 /// <summary>The x86-64 interpreter, with or without the binary translator, as a CPU backend.</summary>

@@ -53,10 +53,10 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
         }
 
         if (tier == "translator" && !EngineOptions.CanTranslate)
-            throw Invalid("The translator needs an x64 Linux host with BMI2.", "Use tier=auto, which takes the interpreter here.", tier);
+            throw Invalid("The translator needs an x64 Linux host.", "Use tier=auto, which takes the interpreter here.", tier);
         bool translate = tier != "interpreter" && EngineOptions.CanTranslate;
         if (lockStep && !translate)
-            throw Invalid("lockstep=true checks the translator, which is not used here.", "Leave lockstep out, or use tier=translator on an x64 Linux host with BMI2.", "lockstep");
+            throw Invalid("lockstep=true checks the translator, which is not used here.", "Leave lockstep out, or use tier=translator on an x64 Linux host.", "lockstep");
         return new SoftwareOptions(level, translate, lockStep);
     }
 

@@ -41,7 +41,7 @@ for (int i = 0; i < args.Length; i++)
         case "--trace": trace = true; break;
         default:
             Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--list] [--trace]"
-                + "\n       VirtPS.Opcodes --programs N [--first N] [--inputs N] [--tiers interpreter,translator] [--seed N] [--code substring] [--bits 32|64] [--steps N] [--max-differences N] [--trace]");
+                + "\n       VirtPS.Opcodes --programs N [--first N] [--inputs N] [--tiers interpreter,translator,translator-v2] [--seed N] [--code substring] [--bits 32|64] [--steps N] [--max-differences N] [--trace]");
             return 2;
     }
 }

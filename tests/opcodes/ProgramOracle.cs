@@ -1,5 +1,6 @@
 using Iced.Intel;
 using VirtPS.Emulation;
+using VirtPS.Emulation.Thunks;
 using VirtPS.X86;
 
 namespace VirtPS.Opcodes;
@@ -28,7 +29,8 @@ internal sealed unsafe class ProgramOracle : IDisposable
     {
         "interpreter" => new EngineOptions(),
         "translator" => new EngineOptions { Translate = true, HotAfter = 0 },
-        _ => throw new ArgumentException($"There is no tier '{tier}': interpreter, translator."),
+        "translator-v2" => new EngineOptions { Translate = true, HotAfter = 0, Host = HostFeatures.Current.LimitedTo(CpuLevel.V2), AfterTranslation = HostLevelCheck.Check },
+        _ => throw new ArgumentException($"There is no tier '{tier}': interpreter, translator, translator-v2."),
     };
 
     public bool IsPossible => _bits == 64 || _native.HasCompatibilityMode();

@@ -32,8 +32,8 @@ public sealed class FullStrategy : IStrategy
 
     public HostSupport Probe() => RuntimeInformation.ProcessArchitecture switch
     {
-        Architecture.X64 when EngineOptions.CanTranslate => new HostSupport(true, "The translator can run here: x64 Linux with BMI2."),
-        Architecture.X64 => new HostSupport(true, "The interpreter alone: the translator needs an x64 Linux host with BMI2."),
+        Architecture.X64 when EngineOptions.CanTranslate => new HostSupport(true, $"The translator can run here: {EngineOptions.HostKind}."),
+        Architecture.X64 => new HostSupport(true, "The interpreter alone: the translator needs an x64 Linux host."),
         Architecture.Arm64 => new HostSupport(true,
             "Interpreter only, one vCPU, unproven on Arm64; floating-point and vector instructions are missing, so that kernels which need SSE2 do not start.",
             "Use an x64 host for anything but experiments."),

@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using VirtPS.Emulation.Thunks;
 
 namespace VirtPS.Emulation;
 
@@ -83,14 +84,15 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly ulong* _slots;
     private readonly List<int> _filledSlots = [], _filledGlobalGuards = [];
 
-    public TranslationCache(int size, ulong* slots)
+    public TranslationCache(int size, ulong* slots, HostFeatures host)
     {
+        Stubs = new Stubs(host);
         _memory = new DoubleMapping(size);
         _slots = slots;
         Clear();
     }
 
-    public Stubs Stubs { get; } = new();
+    public Stubs Stubs { get; }
 
     public int Used { get; private set; }
 

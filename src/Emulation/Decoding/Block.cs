@@ -20,6 +20,12 @@ internal static class CodeMode
 
     /// <summary>The real ring 0, not a supervisor that believes so: instructions on the interrupt flag need no check.</summary>
     public const uint Ring0 = 64;
+
+    /// <summary>
+    /// In ring 3's 32-bit flat code: FS, GS are writable data segments of 4 GiB. Only their bases matter, which generated code adds. Not for supervisors: a kernel would have one mode before
+    /// it has loaded its FS and another behind.
+    /// </summary>
+    public const uint WideFs = 128, WideGs = 256, WideMask = WideFs | WideGs;
 }
 
 /// <summary>A run of decoded instructions within one page; its <see cref="Op"/>s follow it in the arena.</summary>

@@ -50,6 +50,9 @@ internal enum OpFlags : ushort
 
     /// <summary>Set when its block is translated: no host code was made for it.</summary>
     LeftToInterpreter = 0x4000,
+
+    /// <summary>The memory operand is in FS or GS, of which no limit can matter (<see cref="CodeMode.WideFs"/>): not for the short path, but for generated code.</summary>
+    WideSegment = 0x8000,
 }
 
 /// <summary>

@@ -73,6 +73,8 @@ internal sealed unsafe class OpDecoder
             op->Flags |= OpFlags.EndsBlock;
         if (op->IsMemory && IsFlat(op, mode))
             op->Flags |= OpFlags.Flat;
+        else if (op->IsMemory && op->AddrSize == 4 && ((op->Seg == SegmentName.FS && (mode & CodeMode.WideFs) != 0) || (op->Seg == SegmentName.GS && (mode & CodeMode.WideGs) != 0)))
+            op->Flags |= OpFlags.WideSegment;
         int condition = HotForms.ConditionOf(instruction.Mnemonic);
         if (condition >= 0)
             op->Reg3 = (byte)condition;

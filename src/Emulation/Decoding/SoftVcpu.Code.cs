@@ -57,13 +57,18 @@ public sealed unsafe partial class SoftVcpu
             mode |= CodeMode.Bits32;
         if (S->IsProtected && IsFlatCode(in S->CS) && IsFlatData(in S->DS) && IsFlatData(in S->ES) && IsFlatData(in S->SS) && S->SS.IsDefault32)
             mode |= CodeMode.Flat;
+        const uint UserFlat = CodeMode.Bits32 | CodeMode.Flat | CodeMode.User;
+        if ((mode & UserFlat) == UserFlat)
+            mode |= (IsWideData(in S->FS) ? CodeMode.WideFs : 0) | (IsWideData(in S->GS) ? CodeMode.WideGs : 0);
         return mode;
     }
 
     private static bool IsFlatCode(in SegmentRegister s) => s.Base == 0 && s.Limit == 0xFFFF_FFFF;
 
-    private static bool IsFlatData(in SegmentRegister s) =>
-        s.Base == 0 && s.Limit == 0xFFFF_FFFF
+    private static bool IsFlatData(in SegmentRegister s) => s.Base == 0 && IsWideData(in s);
+
+    private static bool IsWideData(in SegmentRegister s) =>
+        s.Limit == 0xFFFF_FFFF
         && (s.Attributes & (SegmentRegister.Unusable | SegmentRegister.P | SegmentRegister.Code | SegmentRegister.ExpandDown | SegmentRegister.Writable))
             == (SegmentRegister.P | SegmentRegister.Writable);
 

@@ -282,7 +282,7 @@ internal sealed unsafe partial class LockStep : IDisposable
             (N->Leave, S->InterruptShadow) = (0, InterruptShadow.None);
         bool branched = N->RipSet != 0 || op->Has(OpFlags.EndsBlock);
         if (N->RipSet == 0)
-            S->Rip = rip + op->Length;
+            S->Rip = (rip + op->Length) & N->RipMask;
         N->RipSet = 0;
         // A direct branch whose target follows it in the block does not end the piece.
         if ((!branched || (op->Has(OpFlags.EndsBlock) && index + 1 < _block->Count)) && N->Leave == 0)

@@ -40,7 +40,7 @@ internal sealed unsafe class LockStepRules
     private static LockStepRule Read(Op* op)
     {
         byte[] bytes = new ReadOnlySpan<byte>(Op.Bytes(op), op->Length).ToArray();
-        Instruction i = Decoder.Create(64, bytes).Decode();
+        Instruction i = Decoder.Create(op->Has(OpFlags.Code64) ? 64 : 32, bytes).Decode();
         bool counted = i.Mnemonic is Mnemonic.Shl or Mnemonic.Shr or Mnemonic.Sal or Mnemonic.Sar or Mnemonic.Rol or Mnemonic.Ror or Mnemonic.Rcl or Mnemonic.Rcr
             or Mnemonic.Shld or Mnemonic.Shrd;
         uint undefined = FromIced(i.RflagsUndefined);
@@ -88,7 +88,7 @@ internal sealed unsafe class LockStepRules
         or Mnemonic.Xgetbv or Mnemonic.In or Mnemonic.Out or Mnemonic.Insb or Mnemonic.Insw or Mnemonic.Insd or Mnemonic.Outsb or Mnemonic.Outsw or Mnemonic.Outsd
         or Mnemonic.Syscall or Mnemonic.Sysret or Mnemonic.Sysretq or Mnemonic.Sysenter or Mnemonic.Sysexit or Mnemonic.Sysexitq or Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq
         or Mnemonic.Retf or Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq or Mnemonic.Stac or Mnemonic.Clac or Mnemonic.Swapgs or Mnemonic.Enter or Mnemonic.Wrfsbase
-        or Mnemonic.Wrgsbase or Mnemonic.Sgdt or Mnemonic.Sidt or Mnemonic.Sldt or Mnemonic.Str or Mnemonic.Smsw or Mnemonic.Lfs or Mnemonic.Lgs or Mnemonic.Lss
+        or Mnemonic.Wrgsbase or Mnemonic.Sgdt or Mnemonic.Sidt or Mnemonic.Sldt or Mnemonic.Str or Mnemonic.Smsw or Mnemonic.Lfs or Mnemonic.Lgs or Mnemonic.Lss or Mnemonic.Lds or Mnemonic.Les
         or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Monitor or Mnemonic.Mwait
         or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr
         or Mnemonic.Vpgatherdd or Mnemonic.Vpgatherdq or Mnemonic.Vpgatherqd or Mnemonic.Vpgatherqq or Mnemonic.Vgatherdps or Mnemonic.Vgatherdpd or Mnemonic.Vgatherqps or Mnemonic.Vgatherqpd;

@@ -26,6 +26,17 @@ public sealed record HostFeatures
     public bool Pclmulqdq { get; init; }
     public bool Sha { get; init; }
 
+    /// <summary>What generated code (docs/TRANSLATION.md) may use besides; the emulator has all of it without the host's help, too.</summary>
+    public bool Popcnt { get; init; }
+    public bool Bmi1 { get; init; }
+    public bool Bmi2 { get; init; }
+    public bool Lzcnt { get; init; }
+    public bool Movbe { get; init; }
+    public bool Adx { get; init; }
+
+    /// <summary>LAHF and SAHF in 64-bit mode, which the first x64 processors lack.</summary>
+    public bool LahfSahf { get; init; }
+
     /// <summary>The host's XSAVE instructions are usable (how x87 state gets in and out; else FXSAVE).</summary>
     public bool Xsave { get; init; }
     public bool Cmpxchg16b { get; init; }
@@ -52,6 +63,17 @@ public sealed record HostFeatures
         _ => false,
     };
 
+    /// <summary>The same host as if it were of an older level: what a level is defined by (System V ABI for x86-64, "micro-architecture levels"), and what came with it, is taken away.</summary>
+    public HostFeatures LimitedTo(CpuLevel level)
+    {
+        HostFeatures h = this;
+        if (level < CpuLevel.V3)
+            h = h with { Avx = false, Avx2 = false, Fma = false, F16c = false, Sha = false, Bmi1 = false, Bmi2 = false, Lzcnt = false, Movbe = false, Adx = false, Xsave = false };
+        if (level < CpuLevel.V2)
+            h = h with { Sse3 = false, Ssse3 = false, Sse41 = false, Sse42 = false, Popcnt = false, Aes = false, Pclmulqdq = false };
+        return h;
+    }
+
     private static HostFeatures Detect()
     {
         // The generated code has only been written for 64-bit processes on x64.
@@ -59,6 +81,7 @@ public sealed record HostFeatures
             return new HostFeatures();
         (_, int ebx7, _, _) = X86Base.CpuId(0, 0).Eax >= 7 ? X86Base.CpuId(7, 0) : default;
         (_, _, int ecx1, _) = X86Base.CpuId(1, 0);
+        (_, _, int ecx81, _) = X86Base.CpuId(unchecked((int)0x80000001), 0);
         bool avx = Avx_IsUsable;
         return new HostFeatures
         {
@@ -76,6 +99,13 @@ public sealed record HostFeatures
             F16c = avx && Bit(ecx1, 29),
             Avx2 = avx && Bit(ebx7, 5),
             Sha = Bit(ebx7, 29),
+            Popcnt = Bit(ecx1, 23),
+            Movbe = Bit(ecx1, 22),
+            Bmi1 = Bit(ebx7, 3),
+            Bmi2 = Bit(ebx7, 8),
+            Adx = Bit(ebx7, 19),
+            Lzcnt = Bit(ecx81, 5),
+            LahfSahf = Bit(ecx81, 0),
         };
     }
 

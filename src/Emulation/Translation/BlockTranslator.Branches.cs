@@ -75,6 +75,7 @@ internal sealed unsafe partial class BlockTranslator
         if (place.Base != HostReg.R11 && place.Index != HostReg.R11)
             return place;
         _a.Lea(HostReg.R10, place);
+        _addendPin = -1;
         return new HostMemory(HostReg.R10, 0);
     }
 
@@ -149,7 +150,7 @@ internal sealed unsafe partial class BlockTranslator
                 return true;
         }
 
-        return EmitIndirectBranch(op, next) || EmitCounted(op, next);
+        return EmitIndirectBranch(op, next) || EmitCounted(op) || EmitBranch32(op, next);
     }
 
     /// <summary>In a loop over several blocks: what is behind the present branch is what it leads to, not what is <paramref name="next"/> in memory.</summary>
@@ -250,25 +251,36 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>JRCXZ and LOOP with a 64-bit count.</summary>
-    private bool EmitCounted(Op* op, int next)
+    private bool EmitCounted(Op* op)
     {
-        if (op->Code is Code.Jrcxz_rel8_64)
+        switch (op->Code)
         {
-            byte* taken = _a.JumpIfRcxZero();
-            byte* over = _a.JumpShort();
-            _a.BindShort(taken);
-            AddBranch(_a.Jump(), (int)op->Imm);
-            _a.BindShort(over);
-            return true;
+            case Code.Jrcxz_rel8_64:
+                EmitIfRcxZero(op);
+                return true;
+            case Code.Loop_rel8_64_RCX:
+                _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
+                EmitUnlessRcxZero(op);
+                return true;
+            default:
+                return false;
         }
+    }
 
-        if (op->Code is not Code.Loop_rel8_64_RCX)
-            return false;
-        _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, -1));
+    private void EmitIfRcxZero(Op* op)
+    {
+        byte* taken = _a.JumpIfRcxZero();
+        byte* over = _a.JumpShort();
+        _a.BindShort(taken);
+        AddBranch(_a.Jump(), (int)op->Imm);
+        _a.BindShort(over);
+    }
+
+    private void EmitUnlessRcxZero(Op* op)
+    {
         byte* done = _a.JumpIfRcxZero();
         AddBranch(_a.Jump(), (int)op->Imm);
         _a.BindShort(done);
-        return true;
     }
 
     /// <summary>
@@ -403,7 +415,10 @@ internal sealed unsafe partial class BlockTranslator
         byte* asked = MayCloseLoop(distance, instructions) ? EmitRequestCheck() : null;
         _a.Load(HostReg.R10, pageBase);
         _a.Store(save, HostReg.Rcx);
-        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
+        if (_code64)
+            _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
+        else
+            _a.Lea32(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
         _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SlotOffset + slot * 8));
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();
@@ -473,6 +488,12 @@ internal sealed unsafe partial class BlockTranslator
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
+        if (!_host.Bmi2)
+        {
+            EmitIndirectWithFlagsAside(site);
+            return;
+        }
+
         _a.Rorx(HostReg.R11, HostReg.R10, JumpCache.Fold);
         _a.Store(save, HostReg.Rcx);
         _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));

@@ -88,7 +88,7 @@ internal sealed unsafe partial class BlockTranslator
         uint needed = FlagFacts.All;
         for (int i = (int)_block->Count - 1; i >= 0; i--)
         {
-            FlagFacts f = FlagFacts.Of(_block->Ops + i);
+            FlagFacts f = FlagFacts.Of(_block->Ops + i, _host);
             if (TargetFollows(i))
                 FollowedFacts(_block->Ops[i].Handler, ref f);
             if (!f.IsPlain)
@@ -128,7 +128,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private Recipe RecipeFor(Op* op)
     {
-        if (op->IsMemory || !GuestForm.TryRead(op, out GuestForm f) || f.RegisterInOpcode || f.Vex || (f.Opcode & HostOp.MapMask) != 0)
+        if (op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f) || f.RegisterInOpcode || f.Vex || (f.Opcode & HostOp.MapMask) != 0)
             return default;
         if (f.HasModRm && (f.Rm >= 16 || (!f.RegIsOpcode && f.Reg >= 16)))
             return default;
@@ -162,7 +162,7 @@ internal sealed unsafe partial class BlockTranslator
         }
 
         Op* op = _block->Ops + recipe.Index;
-        GuestForm.TryRead(op, out GuestForm f);
+        GuestForm.TryRead(op, _host, out GuestForm f);
         switch (recipe.Kind)
         {
             case RecipeKind.Test:

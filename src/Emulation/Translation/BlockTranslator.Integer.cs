@@ -12,7 +12,7 @@ internal sealed unsafe partial class BlockTranslator
         // What is behind a branch forward leaves the scratch registers alone.
         if (op->Handler is >= HotForms.Jo and <= HotForms.Jg && (int)op->Imm > op->Offset + op->Length)
             return false;
-        bool known = GuestForm.TryRead(op, out GuestForm f);
+        bool known = GuestForm.TryRead(op, _host, out GuestForm f);
         if (!known || f.RegisterInOpcode || op->IsMemory)
             ForgetHeld();
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)

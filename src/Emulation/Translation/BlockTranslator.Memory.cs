@@ -33,7 +33,11 @@ internal sealed unsafe partial class BlockTranslator
         if (segment)
         {
             _a.Load(HostReg.R10, HostMemory.State(op->Seg == SegmentName.FS ? s_fsBase : s_gsBase));
-            _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
+            var linear = new HostMemory(HostReg.R11, 0, HostReg.R10);
+            if (_code64)
+                _a.Lea(HostReg.R11, linear);
+            else
+                _a.Lea32(HostReg.R11, linear);
         }
 
         return HostReg.R11;
@@ -73,12 +77,16 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (!_isUser)
         {
-            _a.MoveImmediate(to, (long)_rip + distance);
+            _a.MoveImmediate(to, _code64 ? (long)_rip + distance : (uint)((long)_rip + distance));
             return;
         }
 
         _a.Load(to, HostMemory.State(VcpuMemory.PageBaseOffset));
-        _a.Lea(to, new HostMemory(to, (int)(_rip & 0xFFF) + distance));
+        var place = new HostMemory(to, (int)(_rip & 0xFFF) + distance);
+        if (_code64)
+            _a.Lea(to, place);
+        else
+            _a.Lea32(to, place);
     }
 
     /// <summary>
@@ -87,6 +95,12 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private void EmitCheck(HostReg address, int size, bool write, bool aligned = false, int displacement = 0)
     {
+        if (!_host.Bmi2)
+        {
+            EmitCheckWithFlagsAside(address, size, write, aligned, displacement);
+            return;
+        }
+
         int entries = VcpuMemory.TlbOffset + _view * Tlb.ViewBytes;
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         // RCX stays in a register if there is one: memory would put a store and a load into its chain.
@@ -138,6 +152,12 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The address's place in the TLB in R10. Without PEXT it takes RCX where flags are to be kept.</summary>
     private void EmitPageIndex(HostReg address, bool flagsAreFree)
     {
+        if (!_host.Bmi2)
+        {
+            EmitPageNumber(address);
+            return;
+        }
+
         if (!_avoidPext)
         {
             _a.Pext(HostReg.R10, address, s_tlbMask);
@@ -169,22 +189,25 @@ internal sealed unsafe partial class BlockTranslator
         if (address != HostReg.R11)
             _a.Move(HostReg.R11, address);
         _a.Op(0x03, (int)HostReg.R11, HostMemory.Array(HostReg.R10, entries + (write ? Tlb.ArrayStride : 0)), w: true);
-        // R11 is the offset in the page, if the tag is the page's.
+        AddMiss(EmitOffsetCompare(size, aligned), ColdKind.MissWithoutFlags, _recipe);
+        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + (addend ? 2 : 4) * Tlb.ArrayStride));
+    }
+
+    /// <summary>R11 is the offset in the page, if the tag was the page's; branches away where it is not.</summary>
+    private byte* EmitOffsetCompare(int size, bool aligned)
+    {
         if (aligned)
         {
             // TEST; JNE
             _a.Op(0xF7, 0, HostReg.R11, w: true);
             _a.Int32(~(4096 - size));
-        }
-        else
-        {
-            // CMP; JA
-            _a.Op(0x81, 7, HostReg.R11, w: true);
-            _a.Int32(4096 - size);
+            return _a.JumpIf(5);
         }
 
-        AddMiss(_a.JumpIf(aligned ? 5 : 7), ColdKind.MissWithoutFlags, _recipe);
-        _a.Load(HostReg.R10, HostMemory.Array(HostReg.R10, entries + (addend ? 2 : 4) * Tlb.ArrayStride));
+        // CMP; JA
+        _a.Op(0x81, 7, HostReg.R11, w: true);
+        _a.Int32(4096 - size);
+        return _a.JumpIf(7);
     }
 
     /// <summary>Address and check of the present instruction's memory operand; where its bytes are.</summary>

@@ -78,7 +78,7 @@ internal sealed unsafe partial class BlockTranslator
         if (!op->IsMemory || op->Seg >= SegmentName.FS || op->AddrSize != 8 || op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || op->Disp != (int)op->Disp
             || !TryGetRegisters(op, ref access))
             return false;
-        if (GuestForm.TryRead(op, out GuestForm f))
+        if (GuestForm.TryRead(op, _host, out GuestForm f))
         {
             (access.Size, access.Writes) = (f.MemorySize, f.Memory != MemoryUse.Read);
             return !f.ByteReg || f.RegIsOpcode || f.Reg < 16;
@@ -90,7 +90,7 @@ internal sealed unsafe partial class BlockTranslator
             return x.MemorySize != 0;
         }
 
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
+        if (!TryReadVector(op, out VectorForm v) || v.MemorySize == 0)
             return false;
         (access.Size, access.Writes, access.Alignment) = (v.MemorySize, v.Memory != MemoryUse.Read, v.Aligned ? v.MemorySize : 1);
         return true;
@@ -113,7 +113,7 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>Pins are for what has only a base register and need not be aligned.</summary>
     private bool TryGetPinned(Op* op, out BasedAccess access) =>
-        TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 };
+        _code64 ? TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 } : TryGetAccess32(op, out access);
 
     /// <summary>What an instruction adds to a register by itself; 0: nothing, or it is not known.</summary>
     private static int KnownMove(Op* op, out int register)
@@ -151,7 +151,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             Op* op = _block->Ops + i;
             uint changes = _facts[i].Changes;
-            int move = KnownMove(op, out int register);
+            int move = _code64 ? KnownMove(op, out int register) : KnownMove32(op, out register);
             if (TryGetPinned(op, out BasedAccess access))
             {
                 Join(i, access, ref open[access.Base], ref moved[access.Base]);
@@ -250,11 +250,13 @@ internal sealed unsafe partial class BlockTranslator
     private bool IsVector(int index)
     {
         Op* op = _block->Ops + index;
-        return op->IsMemory && !GuestForm.TryRead(op, out _);
+        return op->IsMemory && !GuestForm.TryRead(op, _host, out _);
     }
 
     private bool StaysInRegister(int pin)
     {
+        if (!_code64)
+            return false;
         for (int i = _pins[pin].First + 1; i <= _pins[pin].Last; i++)
         {
             // A vector instruction may have to load the vector registers first, for which it uses R10.
@@ -276,7 +278,7 @@ internal sealed unsafe partial class BlockTranslator
             return op->Imm != 0;
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return !(op->Index != 0xFF && RegisterMap.InMemory(op->Index)) && op->AddrSize == 8;
-        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, out GuestForm f) || f.Vex)
+        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f) || f.Vex)
             return false;
         return !f.HasModRm || ((f.RegIsOpcode || f.Reg >= 16 || !RegisterMap.InMemory(f.Reg)) && f.Rm < 16 && (f.RegIsOpcode || f.Reg < 16));
     }
@@ -294,7 +296,10 @@ internal sealed unsafe partial class BlockTranslator
         else if (_addendPin != number)
             _a.Load(HostReg.R10, PinPlace(pin));
         _addendPin = number;
-        return new HostMemory(b, distance, HostReg.R10);
+        if (_code64)
+            return new HostMemory(b, distance, HostReg.R10);
+        _a.Lea32(HostReg.R11, new HostMemory(b, distance));
+        return s_checked;
     }
 
     private static HostMemory PinPlace(in Pin pin) => HostMemory.State(VcpuMemory.PinOffset + pin.Slot * 8);
@@ -303,7 +308,13 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool free = TryFreeFlags();
         HostReg address = b;
-        if (free && (pin.Low != 0 || b == HostReg.Rcx))
+        int displacement = pin.Low;
+        if (!_code64)
+        {
+            (address, displacement) = (HostReg.R11, 0);
+            _a.Lea32(HostReg.R11, new HostMemory(b, pin.Low));
+        }
+        else if (free && (pin.Low != 0 || b == HostReg.Rcx))
         {
             address = HostReg.R11;
             _a.Lea(HostReg.R11, new HostMemory(b, pin.Low));
@@ -313,7 +324,7 @@ internal sealed unsafe partial class BlockTranslator
         if (free)
             EmitShortCheck(address, pin.High - pin.Low, pin.Writes, addend: true);
         else
-            EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: pin.Low);
+            EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: displacement);
         _checkingPin = false;
         if (pin.Slot >= 0)
             _a.Store(PinPlace(pin), HostReg.R10);
@@ -330,7 +341,7 @@ internal sealed unsafe partial class BlockTranslator
     private bool IsVectorOnly(int index)
     {
         Op* op = _block->Ops + index;
-        return !op->IsMemory && HostFeatures.Current.Avx && !GuestForm.TryRead(op, out _) && TryReadVector(op, out VectorForm v) && v.Reg == GprRole.None && v.Rm == GprRole.None;
+        return !op->IsMemory && !GuestForm.TryRead(op, _host, out _) && TryReadVector(op, out VectorForm v) && v.Reg == GprRole.None && v.Rm == GprRole.None;
     }
 
     /// <summary>Leaves for the second translation of the block, at the present instruction, with everything as it was before it.</summary>

@@ -43,7 +43,7 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Idiv_rm32 or Code.Idiv_rm64:
                 EmitSignedDivide(op);
                 return true;
-            case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == 8:
+            case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == (_code64 ? 8 : 4):
                 return EmitBitTest(op);
             case Code.Cmpxchg16b_m128:
                 return EmitCompareExchange16(op);
@@ -135,11 +135,14 @@ internal sealed unsafe partial class BlockTranslator
         bool wide = op->OpSize == 8;
         HostReg bit = RegisterMap.Host(op->Reg);
         HostReg address = EmitAddress(op);
-        _a.MoveImmediate(HostReg.R10, wide ? 6 : 5);
-        _a.Sarx(HostReg.R10, bit, HostReg.R10, wide);
+        EmitShiftRight(bit, wide ? 6 : 5, wide);
         if (!wide)
             _a.Op(0x63, (int)HostReg.R10, HostReg.R10, w: true);
-        _a.Lea(HostReg.R11, new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2));
+        var word = new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2);
+        if (_code64)
+            _a.Lea(HostReg.R11, word);
+        else
+            _a.Lea32(HostReg.R11, word);
         EmitCheck(HostReg.R11, op->OpSize, write: false);
         _a.Op(0x8B, (int)HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.R11), wide);
         _a.Op(0xA3 | HostOp.Map0F, (int)bit, HostReg.R10, wide);
@@ -151,14 +154,8 @@ internal sealed unsafe partial class BlockTranslator
         if (op->AddrSize != 8)
             return false;
         HostReg address = EmitAddress(op);
-        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         // Not a multiple of 16: #GP, the interpreter's.
-        _a.Store(save, HostReg.Rcx);
-        _a.Pext(HostReg.Rcx, address, HostMemory.State(s_lowBits));
-        byte* aligned = _a.JumpIfRcxZero();
-        AddMiss(_a.Jump(), ColdKind.Miss);
-        _a.BindShort(aligned);
-        _a.Load(HostReg.Rcx, save);
+        EmitAligned16(address);
         EmitCheck(address, 16, write: true);
         if (op->Has(OpFlags.Lock))
             _a.Byte(0xF0);

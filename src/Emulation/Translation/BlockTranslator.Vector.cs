@@ -18,7 +18,7 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private bool EmitVector(Op* op)
     {
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm form))
+        if (!TryReadVector(op, out VectorForm form))
             return false;
         EmitVectorCheck();
         var e = new VectorEncoding(VirtPS.Emulation.Op.Bytes(op), op->Length);
@@ -58,22 +58,22 @@ internal sealed unsafe partial class BlockTranslator
 
     private bool TryReadVector(Op* op, out VectorForm form)
     {
-        int key = (int)op->Code << 1 | (op->IsMemory ? 1 : 0);
+        int key = ((int)op->Code << 1 | (op->IsMemory ? 1 : 0)) << 1 | (_code64 ? 1 : 0);
         if (!_vectorForms.TryGetValue(key, out form))
         {
-            var decoder = Decoder.Create(64, new ByteArrayCodeReader(new ReadOnlySpan<byte>(VirtPS.Emulation.Op.Bytes(op), op->Length).ToArray()));
+            var decoder = Decoder.Create(_code64 ? 64 : 32, new ByteArrayCodeReader(new ReadOnlySpan<byte>(VirtPS.Emulation.Op.Bytes(op), op->Length).ToArray()));
             decoder.Decode(out Instruction instruction);
-            form = VectorForm.Of(instruction, _vectorFacts);
+            form = Array.TrueForAll(instruction.CpuidFeatures, _host.Offers) ? VectorForm.Of(instruction, _vectorFacts) : default;
             _vectorForms.Add(key, form);
         }
 
-        return form.IsUsable;
+        return form.IsUsable && (_code64 || !VectorForm.DiffersIn32(op));
     }
 
     /// <summary>What <see cref="FlagFacts"/> says about instructions that it knows, for vector instructions.</summary>
     private bool TryVectorFacts(Op* op, ref FlagFacts facts)
     {
-        if (!HostFeatures.Current.Avx || !TryReadVector(op, out VectorForm form))
+        if (!TryReadVector(op, out VectorForm form))
             return false;
         var e = new VectorEncoding(VirtPS.Emulation.Op.Bytes(op), op->Length);
         uint changes = (form.Reg == GprRole.Written ? 1u << e.Reg : 0) | (form.Rm == GprRole.Written ? 1u << e.Rm : 0);

@@ -16,12 +16,16 @@ internal sealed unsafe partial class BlockTranslator
 
     private bool TryReadX87(Op* op, out X87Form form)
     {
+        form = default;
+        // In 32-bit code the pointers are kept with their selectors.
+        if (!op->Has(OpFlags.Code64))
+            return false;
         int key = (int)op->Code << 1 | (op->IsMemory ? 1 : 0);
         if (!_x87Forms.TryGetValue(key, out form))
         {
             var decoder = Decoder.Create(64, new ByteArrayCodeReader(new ReadOnlySpan<byte>(VirtPS.Emulation.Op.Bytes(op), op->Length).ToArray()));
             decoder.Decode(out Instruction instruction);
-            form = HostFeatures.Current.Xsave ? X87Form.Of(instruction, _vectorFacts) : default;
+            form = _host.Xsave ? X87Form.Of(instruction, _vectorFacts) : default;
             _x87Forms.Add(key, form);
         }
 

@@ -1,3 +1,5 @@
+using VirtPS.Emulation.Thunks;
+
 namespace VirtPS.Emulation;
 
 /// <summary>
@@ -8,6 +10,7 @@ internal sealed unsafe partial class BlockTranslator
 {
     private readonly TranslationCache _cache;
     private readonly CodeArena _arena;
+    private readonly HostFeatures _host;
     private readonly bool _avoidPext;
     private HostAssembler _a;
     private Block* _block;
@@ -65,6 +68,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>The interpreter for instruction Index; flags are on the stack.</summary>
         MissWithFlagsPushed,
 
+        /// <summary>The flags are in AX, RAX in memory (<see cref="Stubs.EmitFlagsAside"/>).</summary>
+        MissWithFlagsAside,
+
         /// <summary>The vector registers are not loaded: loads them.</summary>
         Vectors,
 
@@ -82,15 +88,17 @@ internal sealed unsafe partial class BlockTranslator
         AskedWithRcxSaved,
     }
 
-    public BlockTranslator(TranslationCache cache, CodeArena arena, bool avoidPext)
+    public BlockTranslator(TranslationCache cache, CodeArena arena, EngineOptions engine)
     {
-        _avoidPext = avoidPext;
+        _host = engine.Host;
+        _avoidPext = engine.AvoidPext;
         _cache = cache;
         _arena = arena;
     }
 
     /// <summary>Whether blocks of a mode are translated at all.</summary>
-    public static bool Handles(uint mode) => (mode & (CodeMode.SizeMask | CodeMode.Checked)) == CodeMode.Bits64;
+    public static bool Handles(uint mode) => (mode & CodeMode.Checked) == 0
+        && ((mode & CodeMode.SizeMask) == CodeMode.Bits64 || (mode & (CodeMode.SizeMask | CodeMode.Flat)) == (CodeMode.Bits32 | CodeMode.Flat));
 
     /// <summary>
     /// Translates a block that is at <paramref name="linear"/> now, as <paramref name="decoded"/>: itself, or with what follows its last branch. False: there is no slot left for its guard.
@@ -117,6 +125,7 @@ internal sealed unsafe partial class BlockTranslator
         _block = block;
         _rip = linear;
         _isUser = (block->Mode & CodeMode.User) != 0;
+        _code64 = (block->Mode & CodeMode.SizeMask) == CodeMode.Bits64;
         _view = _isUser ? SoftVcpu.ViewUser : (block->Mode & CodeMode.SmapOff) != 0 ? SoftVcpu.ViewSupervisorAc : SoftVcpu.ViewSupervisor;
         _cold.Clear();
         // The block's own labels come first: copies begin in the middle of the block.
@@ -179,7 +188,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private bool TryEmit(Op* op)
     {
-        if (op->Has(OpFlags.RipRelative) && op->AddrSize != 8)
+        if ((op->Has(OpFlags.RipRelative) && op->AddrSize != 8) || !IsReachable(op))
             return false;
         HostAssembler before = _a;
         int cold = _cold.Count;
@@ -187,7 +196,7 @@ internal sealed unsafe partial class BlockTranslator
         bool vectors = _vectorsLoaded, x87 = _x87Loaded;
         int addend = _addendPin;
         (int held10, int held11) = (_held10, _held11);
-        if (EmitInteger(op) || EmitStack(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op) || EmitX87(op))
+        if (EmitInteger(op) || EmitStack(op) || EmitStack32(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op) || EmitX87(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
@@ -267,6 +276,8 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SaveOffset));
             if (piece.Kind == ColdKind.MissWithFlagsPushed)
                 _a.Byte(0x9D);
+            if (piece.Kind == ColdKind.MissWithFlagsAside)
+                Stubs.EmitFlagsBack(ref _a);
             if (piece.Flags.Kind != RecipeKind.None)
                 EmitRecipe(piece.Flags);
             if (piece.Rounds)

@@ -1,4 +1,5 @@
 using Iced.Intel;
+using VirtPS.Emulation.Thunks;
 using VirtPS.X86;
 
 namespace VirtPS.Emulation;
@@ -27,7 +28,7 @@ internal unsafe struct FlagFacts
     /// <summary>Emitted as host code that falls through (or branches away natively); the flags pass through as said here.</summary>
     public bool IsPlain;
 
-    public static FlagFacts Of(Op* op)
+    public static FlagFacts Of(Op* op, HostFeatures host)
     {
         var f = new FlagFacts { Reads = All, Touches = true, Changes = Unknown };
         if (op->Handler == HotForms.Nop)
@@ -38,11 +39,11 @@ internal unsafe struct FlagFacts
         {
             case Code.Lea_r64_m or Code.Lea_r32_m:
                 return new FlagFacts { Changes = Bit(op->Reg), IsPlain = true };
-            case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32:
+            case Code.Push_r64 or Code.Pushq_imm8 or Code.Pushq_imm32 or Code.Push_r32 or Code.Pushd_imm8 or Code.Pushd_imm32:
                 return new FlagFacts { Changes = Bit(4), MayFault = true, IsPlain = true };
-            case Code.Pop_r64:
+            case Code.Pop_r64 or Code.Pop_r32:
                 return new FlagFacts { Changes = Bit(4) | Bit(op->Rm), MayFault = true, IsPlain = true };
-            case Code.Leaveq:
+            case Code.Leaveq or Code.Leaved:
                 return new FlagFacts { Changes = Bit(4) | Bit(5), MayFault = true, IsPlain = true };
             case Code.Cld or Code.Std:
                 return new FlagFacts { IsPlain = true };
@@ -51,7 +52,7 @@ internal unsafe struct FlagFacts
         if (StringForm.TryRead(op, out StringForm s))
             return s.Facts;
 
-        if (!GuestForm.TryRead(op, out GuestForm form))
+        if (!GuestForm.TryRead(op, host, out GuestForm form))
             return f;
         f.IsPlain = true;
         f.MayFault = op->IsMemory;

@@ -1,3 +1,5 @@
+using VirtPS.Emulation.Thunks;
+
 namespace VirtPS.Emulation;
 
 /// <summary>What an instruction does with its memory operand.</summary>
@@ -61,13 +63,16 @@ internal unsafe struct GuestForm
     /// <summary>Bytes at the end of the instruction that are copied.</summary>
     public int ImmediateBytes;
 
-    /// <summary>Reads a 64-bit-mode instruction. False: generated code leaves it to the interpreter.</summary>
-    public static bool TryRead(Op* op, out GuestForm form)
+    /// <summary>Reads an instruction of 64-bit mode, or of 32-bit code with flat segments. False: generated code leaves it to the interpreter, also where <paramref name="host"/> does not have it.</summary>
+    public static bool TryRead(Op* op, HostFeatures host, out GuestForm form)
     {
         form = new GuestForm { Reg = -1, Rm = -1, Vvvv = -1 };
         byte* p = VirtPS.Emulation.Op.Bytes(op);
         byte* end = p + op->Length;
-        bool p66 = false;
+        bool p66 = false, code64 = op->Has(OpFlags.Code64);
+        // A segment with a limit, or 16-bit addresses.
+        if (op->IsMemory && !op->Has(OpFlags.Flat | OpFlags.WideSegment))
+            return false;
         int rex = 0, repeat = 0;
         for (;; p++)
         {
@@ -81,10 +86,12 @@ internal unsafe struct GuestForm
                 break;
         }
 
-        if ((*p & 0xF0) == 0x40)
+        if (code64 && (*p & 0xF0) == 0x40)
             rex = *p++;
         form.RexW = (rex & 8) != 0;
         bool known;
+        if (!code64 && *p is (>= 0x40 and <= 0x4F) or (>= 0xA0 and <= 0xA3) or 0x63 or 0xC4 or 0xC5)
+            return form.ReadCode32(op, p, p66) && form.IsOn(host);
         if (*p is 0xC4 or 0xC5)
         {
             known = form.ReadVex(ref p, ref rex);
@@ -104,9 +111,25 @@ internal unsafe struct GuestForm
             known = form.ReadTwoByte(*p++, p66, repeat, p);
         }
 
-        if (!known)
+        if (!known || !form.IsOn(host))
             return false;
         return form.ReadOperands(op, p, end, rex);
+    }
+
+    /// <summary>Whether the host has the instruction. One without BMI1 would take TZCNT for BSF, without a fault.</summary>
+    private readonly bool IsOn(HostFeatures host)
+    {
+        int b = Opcode & 0xFF, prefix = Opcode & HostOp.PrefixMask;
+        return (Opcode & HostOp.MapMask) switch
+        {
+            HostOp.Map0F when prefix == HostOp.PF3 => b switch { 0xB8 => host.Popcnt, 0xBC => host.Bmi1, _ => host.Lzcnt },
+            HostOp.Map0F38 when Vex => b is 0xF2 or 0xF3 || (b == 0xF7 && prefix == 0) ? host.Bmi1 : host.Bmi2,
+            HostOp.Map0F38 when b == 0xF6 => host.Adx,
+            HostOp.Map0F38 when prefix == HostOp.PF2 => host.Sse42,
+            HostOp.Map0F38 => host.Movbe,
+            HostOp.Map0F3A => host.Bmi2,
+            _ => true,
+        };
     }
 
     private bool ReadOperands(Op* op, byte* p, byte* end, int rex)
@@ -133,6 +156,30 @@ internal unsafe struct GuestForm
 
         // Nothing but a memory operand may be locked, and only where it is changed.
         return MemorySize != 0 && (!Lock || Memory == MemoryUse.ReadWrite) && op->IsMemory;
+    }
+
+    /// <summary>What 32-bit code has in place of REX prefixes: INC and DEC; MOV with an address of its own; not ARPL, LES, LDS and, since few use them there, BMI.</summary>
+    private bool ReadCode32(Op* op, byte* p, bool p66)
+    {
+        bool bytes = (*p & 1) == 0;
+        switch (*p)
+        {
+            case <= 0x4F:
+                One(0xFF, p66, MemoryUse.ReadWrite, false, 0);
+                (Reg, Rm) = (*p >> 3 & 1, *p & 7);
+                return !Lock;
+            case 0xA0 or 0xA1:
+                Two(*p - 0xA0 + 0x8A, p66, MemoryUse.Read, bytes, true, false);
+                break;
+            case 0xA2 or 0xA3:
+                Two(*p - 0xA2 + 0x88, p66, MemoryUse.Write, bytes, false, true);
+                break;
+            default:
+                return false;
+        }
+
+        Reg = 0;
+        return !Lock && op->IsMemory;
     }
 
     private static int ByteNumber(int number, int rex, int extension) => rex == 0 && number >= 4 ? number + 12 : number | extension << 1;

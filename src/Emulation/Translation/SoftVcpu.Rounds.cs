@@ -18,7 +18,7 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>What is to be translated for a hot block: the round of the loop that begins with it where that goes over several blocks, else the block itself.</summary>
     private Block* TraceOf(Block* head)
     {
-        if (head->CrossesPage || _lockStep is not null || _arena!.IsFull)
+        if (head->CrossesPage || (head->Mode & CodeMode.SizeMask) != CodeMode.Bits64 || _lockStep is not null || _arena!.IsFull)
             return head;
         Span<Piece> pieces = stackalloc Piece[MostPieces];
         int count = FindRound(head, pieces);

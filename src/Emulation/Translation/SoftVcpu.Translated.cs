@@ -39,8 +39,8 @@ public sealed unsafe partial class SoftVcpu
         *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
-        _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset));
-        _translator = new BlockTranslator(_cache, _arena!, Partition.Engine.AvoidPext);
+        _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset), Partition.Engine.Host);
+        _translator = new BlockTranslator(_cache, _arena!, Partition.Engine);
         if (Partition.Engine.LockStep)
             _lockStep = new LockStep(this);
         _faultRange = HostFaults.Instance?.Add(_cache.Start, _cache.Size, _cache.Stubs.ExitFault + _cache.Shift, _memory.StackPointer) ?? -1;
@@ -219,6 +219,7 @@ public sealed unsafe partial class SoftVcpu
     private TranslatedExit EnterCode(Block* block)
     {
         NativeCpu* n = N;
+        KeepJumpsOf(block->Mode);
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
         (n->VectorReady, n->X87Ready) = (VectorsReady(), X87StateReady());
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
@@ -261,7 +262,7 @@ public sealed unsafe partial class SoftVcpu
     private ulong TargetOf(int link)
     {
         ref Link l = ref _cache!.LinkAt(link);
-        return StartOf(l.From) + (ulong)(long)l.Distance;
+        return (StartOf(l.From) + (ulong)(long)l.Distance) & N->RipMask;
     }
 
     private void ConnectLink(int link, Block* target)
@@ -380,9 +381,12 @@ public sealed unsafe partial class SoftVcpu
     /// </summary>
     private uint VectorsReady()
     {
-        const ulong Controls = Cr4.OSFXSR | Cr4.OSXSAVE, Components = Xcr0.Sse | Xcr0.Avx;
+        const ulong Components = Xcr0.Sse | Xcr0.Avx;
         const uint Masks = ThunkFrame.MxcsrDefault;
-        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & Controls) == Controls && (S->Xcr0 & Components) == Components
+        // A host without AVX lends SSE instructions only, which XCR0 does not govern.
+        bool avx = Partition.Engine.Host.Avx;
+        ulong controls = avx ? Cr4.OSFXSR | Cr4.OSXSAVE : Cr4.OSFXSR;
+        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & controls) == controls && (!avx || (S->Xcr0 & Components) == Components)
             && (VectorFile.MxcsrOf(S) & Masks) == Masks ? 1u : 0;
     }
 
@@ -406,7 +410,7 @@ public sealed unsafe partial class SoftVcpu
             if (index + 1 < block->Count && op[1].Offset == op->Offset + op->Length)
                 continue;
             *_memory.Hot(VcpuMemory.RetiredOffset) += index + 1;
-            S->Rip += op->Length;
+            S->Rip = (S->Rip + op->Length) & N->RipMask;
             return TranslatedExit.Continue;
         }
     }
@@ -444,7 +448,7 @@ public sealed unsafe partial class SoftVcpu
 
         *retired += index + 1;
         if (n->RipSet == 0)
-            S->Rip = rip + op->Length;
+            S->Rip = (rip + op->Length) & n->RipMask;
         n->RipSet = 0;
         return n->Leave != 0 ? TranslatedExit.Leave : TranslatedExit.Continue;
     }

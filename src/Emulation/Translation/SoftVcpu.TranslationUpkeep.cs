@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using VirtPS.Sdk.Cpu;
 
 namespace VirtPS.Emulation;
@@ -5,11 +6,14 @@ namespace VirtPS.Emulation;
 // What keeps generated code true: jump caches, mappings that change, code that changes.
 public sealed unsafe partial class SoftVcpu
 {
+    private uint _userJumpMode, _supervisorJumpMode;
+
     /// <summary>Lets an indirect branch find the code at a target next time.</summary>
     private void FillJump(ulong target)
     {
         uint mode = N->Mode;
-        if (!BlockTranslator.Handles(mode))
+        // Code that may reach user pages under SMAP is found by nobody else: it branches to its targets' other translations, which reach less, and whose misses the interpreter judges.
+        if (!BlockTranslator.Handles(mode) || (mode & CodeMode.SmapOff) != 0)
             return;
         Block* b = FindBlock(target);
         if (b == null || !HasCode(b, target))
@@ -20,6 +24,25 @@ public sealed unsafe partial class SoftVcpu
             _userJumpsUsed = true;
         else
             _localJumps |= !IsGlobalCode(target);
+    }
+
+    /// <summary>
+    /// Before generated code is entered in a mode: a jump cache goes by addresses alone, so that it holds 64-bit or 32-bit code, not both, and nothing that takes FS or GS to be
+    /// wider than they are. Only far transfers and segment loads change that, and they leave generated code.
+    /// </summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private void KeepJumpsOf(uint mode)
+    {
+        bool user = (mode & CodeMode.User) != 0;
+        ref uint kept = ref user ? ref _userJumpMode : ref _supervisorJumpMode;
+        if (((kept ^ mode) & CodeMode.SizeMask) == 0 && (kept & CodeMode.WideMask & ~mode) == 0)
+        {
+            kept |= mode & CodeMode.WideMask;
+            return;
+        }
+
+        kept = mode & (CodeMode.SizeMask | CodeMode.WideMask);
+        ClearJumps(user);
     }
 
     /// <summary>A supervisor's translation is gone.</summary>

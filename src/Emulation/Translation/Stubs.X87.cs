@@ -72,7 +72,7 @@ internal sealed unsafe partial class Stubs
     /// <summary>Saves the x87 state if it is loaded. Changes flags, RAX, RDX, R8 to R10.</summary>
     private void EmitSaveLiveX87(ref HostAssembler a)
     {
-        if (!Thunks.HostFeatures.Current.Xsave)
+        if (!_host.Xsave)
             return;
         // CMP dword, 0; JNE
         a.Op(0x83, 7, HostMemory.State(X87IdleOffset));
@@ -85,7 +85,7 @@ internal sealed unsafe partial class Stubs
     /// <summary>Loads it again where the site in R12D says so.</summary>
     private void EmitLoadAgainX87(ref HostAssembler a)
     {
-        if (!Thunks.HostFeatures.Current.Xsave)
+        if (!_host.Xsave)
             return;
         // TEST r12d, imm32; JE
         a.Op(0xF7, 0, HostReg.R12);

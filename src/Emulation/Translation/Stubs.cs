@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using VirtPS.Emulation.Thunks;
 
 namespace VirtPS.Emulation;
 
@@ -58,6 +59,11 @@ internal sealed unsafe partial class Stubs
 
     public const uint NoSite = uint.MaxValue;
 
+    private readonly HostFeatures _host;
+
+    /// <param name="host">What the code may use.</param>
+    public Stubs(HostFeatures host) => _host = host;
+
     /// <summary>From managed code: (stack pointer, code) → exit code.</summary>
     public byte* Enter { get; private set; }
 
@@ -108,13 +114,9 @@ internal sealed unsafe partial class Stubs
     {
         EmitEnter(ref a);
         EmitLeave(ref a);
-        if (Thunks.HostFeatures.Current.Avx)
-        {
-            EmitLoadVectors(ref a);
-            EmitSaveVectors(ref a);
-        }
-
-        if (Thunks.HostFeatures.Current.Xsave)
+        EmitLoadVectors(ref a);
+        EmitSaveVectors(ref a);
+        if (_host.Xsave)
             EmitX87(ref a);
         ExitLink = a.Next;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
@@ -159,6 +161,12 @@ internal sealed unsafe partial class Stubs
 
     private void EmitSecondLook(ref HostAssembler a, bool user)
     {
+        if (!_host.Bmi2)
+        {
+            EmitSecondLookWithFlagsAside(ref a, user);
+            return;
+        }
+
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (user ? VcpuMemory.JumpCacheBytes : 0) + 2 * VcpuMemory.JumpArrayBytes;
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
@@ -189,11 +197,17 @@ internal sealed unsafe partial class Stubs
     }
 
     /// <summary>Sets or clears a bit of a field without touching flags: brought to the top, shifted out, replaced, brought back.</summary>
-    private static void EmitReplaceBit(ref HostAssembler a, int field, int bit, bool set)
+    private void EmitReplaceBit(ref HostAssembler a, int field, int bit, bool set)
     {
         bool wide = field != s_requestMask;
         // Called: the stack pointer is eight lower than usual.
         HostMemory m = HostMemory.State(field + 8);
+        if (!_host.Bmi2)
+        {
+            EmitReplaceBitWithFlagsAside(ref a, m, bit, set);
+            return;
+        }
+
         if (!wide)
         {
             a.Load32(HostReg.R10, m);
@@ -214,6 +228,12 @@ internal sealed unsafe partial class Stubs
     private void EmitFlags(ref HostAssembler a)
     {
         Flags = a.Next;
+        if (!_host.Bmi2)
+        {
+            EmitFlagsWithFlagsAside(ref a);
+            return;
+        }
+
         HostMemory status = HostMemory.State(s_statusMask), other = HostMemory.State(s_otherMask);
         a.Byte(0x9C);
         a.Pop(HostReg.R11);
@@ -276,15 +296,11 @@ internal sealed unsafe partial class Stubs
         a.Move(HostReg.Rsp, HostReg.Rbx);
         a.Op(0x85, (int)HostReg.Rax, HostReg.Rax);
         HostAssembler.Bind(a.JumpIf(5), _leave);
-        if (Thunks.HostFeatures.Current.Avx)
-        {
-            // TEST r12d, r12d; JNS
-            a.Op(0x85, (int)HostReg.R12, HostReg.R12);
-            byte* without = a.JumpIf(9);
-            a.Call(_loadVectors);
-            a.Bind(without);
-        }
-
+        // TEST r12d, r12d; JNS
+        a.Op(0x85, (int)HostReg.R12, HostReg.R12);
+        byte* without = a.JumpIf(9);
+        a.Call(_loadVectors);
+        a.Bind(without);
         EmitLoadAgainX87(ref a);
         EmitReload(ref a);
         // A return, so that the processor's return prediction of the call stays right.
@@ -321,6 +337,14 @@ internal sealed unsafe partial class Stubs
         _loadVectors = a.Next;
         HostMemory save = Called(VcpuMemory.SaveOffset);
         a.Op(0xAE | HostOp.Map0F, 2, Called(s_xsave + VectorFile.Mxcsr));
+        if (!_host.Avx)
+        {
+            EmitMoveRegisters(ref a, load: true);
+            a.StoreImmediate32(Called(VectorIdleOffset), 0);
+            a.Return();
+            return;
+        }
+
         a.Store(save, HostReg.Rcx);
         a.Vex(0x10 | HostOp.Map0F, 0, 0, YmmHigh(0));
         // VPOR
@@ -361,6 +385,14 @@ internal sealed unsafe partial class Stubs
         _saveVectors = a.Next;
         a.Op(0xAE | HostOp.Map0F, 3, Called(s_xsave + VectorFile.Mxcsr));
         a.Op(0xAE | HostOp.Map0F, 2, Called(s_hostMxcsr));
+        if (!_host.Avx)
+        {
+            EmitMoveRegisters(ref a, load: false);
+            a.StoreImmediate32(Called(VectorIdleOffset), 1);
+            a.Return();
+            return;
+        }
+
         for (int n = 0; n < 16; n++)
         {
             // VMOVUPS, VEXTRACTF128
@@ -381,8 +413,6 @@ internal sealed unsafe partial class Stubs
     private void EmitSaveLive(ref HostAssembler a)
     {
         EmitSaveLiveX87(ref a);
-        if (!Thunks.HostFeatures.Current.Avx)
-            return;
         // CMP dword, 0; JNE
         a.Op(0x83, 7, HostMemory.State(VectorIdleOffset));
         a.Byte(0);

@@ -49,6 +49,21 @@ internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int 
         return new VectorForm(true, memory, size, memory != MemoryUse.None && ThunkFacts.MustBeAligned(i), reg, rm, i.RflagsModified != RflagsBits.None);
     }
 
+    /// <summary>
+    /// Means something else in 32-bit code, though encoded alike: VEX.W, which makes a general register, or what stands for one, 64 bits wide, is ignored there; and
+    /// VZEROALL and VZEROUPPER know eight registers only.
+    /// </summary>
+    public static unsafe bool DiffersIn32(Op* op)
+    {
+        if (!op->Has(OpFlags.Vex))
+            return false;
+        if (op->Code is Code.VEX_Vzeroall or Code.VEX_Vzeroupper)
+            return true;
+        var e = new VectorEncoding(VirtPS.Emulation.Op.Bytes(op), op->Length);
+        int map = e.Opcode & HostOp.MapMask;
+        return e.W && (map == HostOp.Map0F || (map == HostOp.Map0F3A && (e.Opcode & 0xFF) is >= 0x14 and <= 0x22));
+    }
+
     // The general register is ModRM.reg where the vector comes from r/m, and r/m where the vector is ModRM.reg.
     private static bool IsInReg(in Instruction i, int k) => k == 0 && i.Mnemonic is Mnemonic.Cvtss2si or Mnemonic.Cvtsd2si or Mnemonic.Cvttss2si or Mnemonic.Cvttsd2si
         or Mnemonic.Vcvtss2si or Mnemonic.Vcvtsd2si or Mnemonic.Vcvttss2si or Mnemonic.Vcvttsd2si or Mnemonic.Movmskps or Mnemonic.Movmskpd or Mnemonic.Vmovmskps

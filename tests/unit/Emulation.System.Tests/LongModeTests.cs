@@ -17,7 +17,7 @@ public unsafe class LongModeTests
 
     private static ConformanceMachine Start(Action<Assembler> code, Action<ConformanceMachine>? prepare = null)
     {
-        var m = new ConformanceMachine(new FullStrategy());
+        var m = new ConformanceMachine(new TestEngine());
         m.EnterLongMode(_ => { });
         Place(m, CodeAddress, code);
         m.Write64(GdtAddress + (UserCode32 & ~7u), 0x00CF_FB00_0000_FFFF);

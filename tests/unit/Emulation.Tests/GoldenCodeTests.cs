@@ -53,17 +53,46 @@ public sealed unsafe class GoldenCodeTests
         }),
     ];
 
+    /// <summary>In 32-bit code with flat segments.</summary>
+    private static readonly (string Name, Action<Assembler> Code)[] s_cases32 =
+    [
+        ("32 bits: one-byte INC and DEC", a => { a.inc(eax); a.dec(esp); }),
+        ("32 bits: load, flags live", a => a.mov(eax, __[ebx])),
+        ("32 bits: store with index", a => a.mov(__[esp + ecx * 4 + 8], edx)),
+        ("32 bits: MOV with an address of its own", a => a.mov(eax, __dword_ptr[0x12345678])),
+        ("32 bits: push, pop, leave", a => { a.push(ebp); a.push(5); a.pop(edx); a.leave(); }),
+        ("32 bits: flags free", a => { a.mov(eax, __[esi]); a.add(eax, ebx); }),
+        ("32 bits: flags pushed", a => a.pushfd()),
+        ("32 bits: call", a => a.call(0x10100)),
+        ("32 bits: return", a => a.ret(4)),
+        ("32 bits: jump by a table", a => a.jmp(__dword_ptr[eax * 4 + 0x12345678])),
+        ("32 bits: count", a => { Label l = a.CreateLabel(); a.Label(ref l); a.nop(); a.loop(l); }),
+        ("32 bits: FS segment, which has 4 GiB", a => a.mov(eax, __dword_ptr.fs[0x10])),
+    ];
+
     [Fact]
     public void The_host_code_is_what_is_on_file()
+    {
+        Assert.SkipUnless(Thunks.HostFeatures.Current is { Avx: true, Bmi2: true }, "this host gets other code");
+        Compare("translation.txt", new EngineOptions { Translate = true, HotAfter = 0 });
+    }
+
+    /// <summary>The same instructions for hosts without BMI2.</summary>
+    [Fact]
+    public void The_host_code_without_BMI2_is_what_is_on_file() => Compare("translation-v2.txt", TestGuest.V2);
+
+    private static void Compare(string file, EngineOptions engine)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var text = new StringBuilder();
         foreach ((string name, Action<Assembler> code) in s_cases)
-            Write(text, name, code);
-        string path = Path.Combine(AppContext.BaseDirectory, "Golden", "translation.txt");
+            Write(text, 64, name, code, engine);
+        foreach ((string name, Action<Assembler> code) in s_cases32)
+            Write(text, 32, name, code, engine);
+        string path = Path.Combine(AppContext.BaseDirectory, "Golden", file);
         if (Environment.GetEnvironmentVariable("VIRTPS_UPDATE_GOLDEN") == "1")
         {
-            path = Path.Combine(Folder(), "Golden", "translation.txt");
+            path = Path.Combine(Folder(), "Golden", file);
             Directory.CreateDirectory(Path.GetDirectoryName(path)!);
             File.WriteAllText(path, text.ToString());
         }
@@ -73,11 +102,14 @@ public sealed unsafe class GoldenCodeTests
 
     private static string Folder([System.Runtime.CompilerServices.CallerFilePath] string file = "") => Path.GetDirectoryName(file)!;
 
-    private static void Write(StringBuilder text, string name, Action<Assembler> code)
+    private static void Write(StringBuilder text, int bits, string name, Action<Assembler> code, EngineOptions engine)
     {
-        using var g = new TestGuest(1, new EngineOptions { Translate = true, HotAfter = 0 });
-        g.LongMode();
-        g.Assemble(64, TestGuest.Code, a =>
+        using var g = new TestGuest(1, engine);
+        if (bits == 64)
+            g.LongMode();
+        else
+            g.Protected32();
+        g.Assemble(bits, TestGuest.Code, a =>
         {
             code(a);
             a.ud2();

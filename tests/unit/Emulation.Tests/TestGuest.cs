@@ -9,8 +9,24 @@ internal sealed unsafe class TestGuest : IDisposable
     public const ulong RamSize = 16 << 20, Tables = 8 << 20, Code = 0x10000, Stack = 0x80000, Data = 0x100000;
 
     /// <summary>What executes: the environment variable VIRTPS_TEST_ENGINE chooses; the suite is run with each.</summary>
-    private static EngineOptions Chosen =>
-        new() { Translate = Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") == "translator", HotAfter = 0 };
+    private static EngineOptions Chosen => Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") switch
+    {
+        "translator" or "translator-v2" => Translator,
+        _ => new EngineOptions(),
+    };
+
+    /// <summary>The translator, in the variant that the variable chooses if it does.</summary>
+    public static EngineOptions Translator =>
+        Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") == "translator-v2" ? V2 : new EngineOptions { Translate = true, HotAfter = 0 };
+
+    /// <summary>The translator as on a host of level x86-64-v2, without BMI and AVX; each translation is looked at for what such a host lacks.</summary>
+    public static EngineOptions V2 => new()
+    {
+        Translate = true,
+        HotAfter = 0,
+        Host = Thunks.HostFeatures.Current.LimitedTo(CpuLevel.V2),
+        AfterTranslation = VirtPS.Opcodes.HostLevelCheck.Check,
+    };
 
     public readonly SoftPartition Partition;
     public readonly GuestMemory Memory = new();
@@ -135,6 +151,18 @@ internal sealed unsafe class TestGuest : IDisposable
         VcpuExit exit = Vcpus[vcpu].Run();
         Assert.True(exit == VcpuExit.Halt, $"{exit} at RIP 0x{Vcpus[vcpu].State->Rip:X}, CR2 0x{Vcpus[vcpu].State->Cr2:X}, fault {Vcpus[vcpu].PendingFault.Vector}");
         Vcpus[vcpu].State->MpState = MpState.Runnable;
+    }
+
+    /// <summary>Assembles at the usual place, runs in 32-bit code to the HLT that is added.</summary>
+    public void Run32(Action<Assembler> code)
+    {
+        Assemble(32, Code, a =>
+        {
+            code(a);
+            a.hlt();
+        });
+        S->Rip = Code;
+        RunToHalt();
     }
 
     /// <summary>Assembles at the usual place, runs in 64-bit mode to the HLT that is added.</summary>

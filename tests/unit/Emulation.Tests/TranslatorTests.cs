@@ -8,7 +8,7 @@ public sealed unsafe partial class TranslatorTests
     private static TestGuest Guest(int vcpus = 1, int codeCache = 32 << 20, bool slowPext = false)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
-        return new TestGuest(vcpus, new EngineOptions { Translate = true, HotAfter = 0, CodeCacheSize = codeCache, AvoidPext = slowPext });
+        return new TestGuest(vcpus, TestGuest.Translator with { CodeCacheSize = codeCache, AvoidPext = slowPext });
     }
 
     /// <summary>
