@@ -73,7 +73,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (!_isUser)
         {
-            _a.MoveImmediate(to, (long)_rip + distance);
+            _a.MoveCode(to, _rip, distance);
             return;
         }
 

@@ -105,9 +105,9 @@ internal sealed unsafe partial class BlockTranslator
         _cache.CommitUnpinned(block, _a, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_labels));
     }
 
-    private bool TryWrite(Block* block, ulong linear, bool pins)
+    private bool TryWrite(Block* block, ulong linear, bool pins, RelocationList? relocations = null)
     {
-        _a = _cache.Begin();
+        _a = _cache.Begin(relocations);
         _block = block;
         _rip = linear;
         _isUser = (block->Mode & CodeMode.User) != 0;
@@ -197,7 +197,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
         _block->Ops[_index].Flags |= OpFlags.LeftToInterpreter;
-        _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (_vectorsLoaded && !ends ? Stubs.KeepVectors : 0));
+        EmitSite(_index, _vectorsLoaded && !ends ? Stubs.KeepVectors : 0);
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.
         if (ends)
@@ -207,8 +207,11 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
-    /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block.</summary>
-    private uint SiteOf(int index) => (uint)(_arena.IndexOf(_block->Ops + index) << 6 | index);
+    /// <summary>Names an instruction to the interpreter, in R11.</summary>
+    private void EmitSite(int index, uint flags = 0) => _a.MoveSite(HostReg.R11, _arena.IndexOf(_block->Ops), index, flags);
+
+    /// <summary>The number of the next link, in R11.</summary>
+    private void EmitLinkNumber() => _a.MoveLink(HostReg.R11, _cache.FirstLink, _cache.NextLink);
 
     private void EmitCold()
     {
@@ -245,7 +248,7 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Move(HostReg.Rcx, HostReg.R10);
                 if (piece.Flags.Kind != RecipeKind.None)
                     EmitRecipe(piece.Flags);
-                _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
+                EmitSite(piece.Index);
                 _a.Call(_cache.Stubs.VectorGate);
                 _a.Jump((byte*)piece.Back);
                 continue;
@@ -275,7 +278,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | (piece.Vectors ? Stubs.KeepVectors : 0));
+            EmitSite(piece.Index, piece.Vectors ? Stubs.KeepVectors : 0);
             _a.Call(_cache.Stubs.Interpret);
             _a.Jump((byte*)_labels[piece.Resume]);
         }

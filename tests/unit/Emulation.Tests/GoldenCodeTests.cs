@@ -7,7 +7,7 @@ namespace VirtPS.Emulation.Tests;
 /// </summary>
 public sealed unsafe class GoldenCodeTests
 {
-    private static readonly (string Name, Action<Assembler> Code)[] s_cases =
+    internal static readonly (string Name, Action<Assembler> Code)[] Cases =
     [
         ("registers are renamed", a => { a.add(rax, r15); a.sub(r9, rsp); a.xor(r10d, r11d); a.mov(cl, ah); }),
         ("load, flags live", a => a.mov(rax, __[rbx])),
@@ -46,7 +46,7 @@ public sealed unsafe class GoldenCodeTests
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var text = new StringBuilder();
-        foreach ((string name, Action<Assembler> code) in s_cases)
+        foreach ((string name, Action<Assembler> code) in Cases)
             Write(text, name, code);
         string path = Path.Combine(AppContext.BaseDirectory, "Golden", "translation.txt");
         if (Environment.GetEnvironmentVariable("VIRTPS_UPDATE_GOLDEN") == "1")
