@@ -29,6 +29,15 @@ public sealed record EngineOptions
     /// <summary>What generated code may use of the host's processor. Less than that has (<see cref="HostFeatures.LimitedTo"/>) serves tests.</summary>
     public HostFeatures Host { get; init; } = HostFeatures.Current;
 
+    /// <summary>
+    /// A folder, made when it is needed, in which decoded and translated blocks are kept for the next run (docs/TRANSLATION.md); null keeps none. It holds code that is executed: files in it are
+    /// used only if they are this user's and nobody else may write them.
+    /// </summary>
+    public string? StoreFolder { get; init; }
+
+    /// <summary>What generated code depends on besides the guest's code, the engine's build and <see cref="Thunks.HostFeatures"/>. An option that changes what is generated belongs here.</summary>
+    internal string DescribeCode() => $"AvoidPext={AvoidPext} {Host}";
+
     /// <summary>Called after each translation with the address of its <see cref="Block"/>; tests damage code through it.</summary>
     internal Action<SoftVcpu, nint>? AfterTranslation { get; init; }
 

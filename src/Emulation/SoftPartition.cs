@@ -55,9 +55,14 @@ public sealed unsafe class SoftPartition : IPartition
             throw new VirtException("StrategyOptionInvalid", $"lockstep=true needs a VM of one vCPU; this one has {options.VcpuCount}: the others would write memory between the two executions.", "Use -ProcessorCount 1, or leave lockstep out.", "lockstep");
         Options = options;
         Engine = engine;
+        if (engine.StoreFolder is { } folder && engine.Translate && EngineOptions.CanTranslate)
+            Store = new TranslationStore(folder, engine, options.Log);
     }
 
     internal EngineOptions Engine { get; }
+
+    /// <summary>Blocks of former runs; null: none are kept.</summary>
+    internal TranslationStore? Store { get; }
 
     public PartitionOptions Options { get; }
 
@@ -184,11 +189,22 @@ public sealed unsafe class SoftPartition : IPartition
             Volatile.Write(ref _vcpus, [.. _vcpus.Where(v => v != vcpu)]);
     }
 
+    /// <summary>What was decoded and translated is put on disk for the next run.</summary>
+    public void Finish()
+    {
+        if (Store is null)
+            return;
+        foreach (SoftVcpu v in Vcpus)
+            v.KeepBlocks(Store);
+        Store.Save();
+    }
+
     /// <summary>Disposes the vCPUs that still exist; none may be running.</summary>
     public void Dispose()
     {
         foreach (SoftVcpu v in Vcpus)
             v.Dispose();
+        Store?.Dispose();
         lock (_gate)
         {
             _slots = [];

@@ -2,12 +2,16 @@ using VirtPS.Sdk;
 
 namespace VirtPS.Emulation;
 
-/// <summary>The options that every strategy over the software backend has: <c>tier</c>, <c>cpu</c> and <c>lockstep</c>. Names and values are compared without regard to case.</summary>
+/// <summary>The options that every strategy over the software backend has: <c>tier</c>, <c>cpu</c>, <c>lockstep</c> and <c>cache</c>. Names and values are compared without regard to case.</summary>
 /// <param name="Cpu">The modelled processor's level; x86-64-v3 when not given.</param>
 /// <param name="Translate">Whether guest code is translated; false where the host can't or <c>tier=interpreter</c> was asked for.</param>
 /// <param name="LockStep">Interpreter and translator check each other; see <see cref="EngineOptions.LockStep"/>.</param>
-public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep)
+/// <param name="Cache">Translations are kept for the next run where the process says so (<see cref="StoreFolderData"/>).</param>
+public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep, bool Cache = true)
 {
+    /// <summary>The <see cref="AppContext"/> data in which a process that runs machines says where translations are kept (<see cref="EngineOptions.StoreFolder"/>): a path. Without it none are.</summary>
+    public const string StoreFolderData = "VirtPS.TranslationFolder";
+
     private static readonly string[] s_tiers = ["auto", "interpreter", "translator"];
 
     private static readonly Dictionary<string, CpuLevel> s_levels = new(StringComparer.OrdinalIgnoreCase)
@@ -29,7 +33,7 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
     {
         CpuLevel level = CpuLevel.V3;
         string tier = "auto";
-        bool lockStep = false;
+        bool lockStep = false, cache = true;
         foreach ((string name, string value) in options)
         {
             switch (name.ToLowerInvariant())
@@ -47,6 +51,14 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
                     if (!bool.TryParse(value, out lockStep))
                         throw Invalid($"The option lockstep of the strategy {strategy} is true or false, not '{value}'.", "Use lockstep=true to have each piece of generated code checked by the interpreter.", value);
                     break;
+                case "cache":
+                    cache = value.ToLowerInvariant() switch
+                    {
+                        "on" => true,
+                        "off" => false,
+                        _ => throw Invalid($"The option cache of the strategy {strategy} is on or off, not '{value}'.", "Use cache=off to keep no translations for the next run, and use none.", value),
+                    };
+                    break;
                 case string rest when !other(rest, value):
                     throw Invalid($"The strategy {strategy} has no option '{name}'.", $"It has: {names}.", name);
             }
@@ -57,11 +69,15 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
         bool translate = tier != "interpreter" && EngineOptions.CanTranslate;
         if (lockStep && !translate)
             throw Invalid("lockstep=true checks the translator, which is not used here.", "Leave lockstep out, or use tier=translator on an x64 Linux host.", "lockstep");
-        return new SoftwareOptions(level, translate, lockStep);
+        return new SoftwareOptions(level, translate, lockStep, cache);
     }
 
     /// <summary>How the backend executes by these options. In lock-step everything is translated at once.</summary>
-    public EngineOptions ToEngine() => LockStep ? new EngineOptions { Translate = true, LockStep = true, HotAfter = 0 } : new EngineOptions { Translate = Translate };
+    public EngineOptions ToEngine()
+    {
+        var engine = new EngineOptions { Translate = Translate, StoreFolder = Cache && Translate ? AppContext.GetData(StoreFolderData) as string : null };
+        return LockStep ? engine with { LockStep = true, HotAfter = 0 } : engine;
+    }
 
     /// <summary>The error of an option that can't be used.</summary>
     public static VirtException Invalid(string message, string action, string target) => new("StrategyOptionInvalid", message, action, target);

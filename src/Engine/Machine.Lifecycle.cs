@@ -278,13 +278,19 @@ public sealed partial class Machine : IRunnerOwner
         SetState(VmState.Stopping, cause, reason);
         foreach (VcpuRunner runner in _board.Vcpus)
             runner.RequestStop();
+        bool stopped = true;
         foreach (VcpuRunner runner in _board.Vcpus)
         {
-            if (!runner.WaitStopped(s_stopTimeout))
-                _log.Write(LogLevel.Error, $"vCPU {runner.Index} did not leave guest code within {s_stopTimeout.TotalSeconds:0} s.");
+            if (runner.WaitStopped(s_stopTimeout))
+                continue;
+            stopped = false;
+            _log.Write(LogLevel.Error, $"vCPU {runner.Index} did not leave guest code within {s_stopTimeout.TotalSeconds:0} s.");
         }
 
         Freeze();
+        // Before the end is said: whoever waits for it may start the next run at once.
+        if (stopped)
+            _partition.Finish();
         SetState(state, cause, reason);
     }
 

@@ -43,6 +43,8 @@ internal static class WorkerProgram
 
     private static int Host(WorkerOptions options, IWorkerMachineFactory factory)
     {
+        // Where software strategies keep translations for the next run.
+        AppContext.SetData(Emulation.SoftwareOptions.StoreFolderData, Path.Combine(Path.GetFullPath(options.StorePath), "translations"));
         var terminated = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using IDisposable signals = ProcessSetup.Detach(() => terminated.TrySetResult());
         using Stream report = ProcessSetup.TakeReportPipe();

@@ -53,7 +53,14 @@ internal sealed class PowerManagement : IDevice, IPowerButton, IGeneralPurposeEv
     }
 
     /// <summary>The free-running count since VM time 0, before it is cut to the timer's width.</summary>
-    private ulong Ticks => (ulong)((UInt128)_clock.Now * PcLayout.PmTimerFrequency / NanosecondsPerSecond);
+    private ulong Ticks
+    {
+        get
+        {
+            (ulong seconds, ulong rest) = Math.DivRem(_clock.Now, NanosecondsPerSecond);
+            return seconds * PcLayout.PmTimerFrequency + rest * PcLayout.PmTimerFrequency / NanosecondsPerSecond;
+        }
+    }
 
     private uint TimerValue => (uint)(Ticks & ((1ul << _timerBits) - 1));
 

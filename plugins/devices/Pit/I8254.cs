@@ -45,7 +45,15 @@ internal sealed class I8254 : IDevice, IPortDevice
         Reset(ResetKind.Cold);
     }
 
-    private long Now => (long)((UInt128)_clock.Now * Frequency / NanosecondsPerSecond);
+    // Seconds and the rest of one apart, because of 64 bits.
+    private long Now
+    {
+        get
+        {
+            (ulong seconds, ulong rest) = Math.DivRem(_clock.Now, NanosecondsPerSecond);
+            return (long)(seconds * Frequency + rest * Frequency / NanosecondsPerSecond);
+        }
+    }
 
     /// <summary>The data sheet leaves power-on undefined: no counter counts until it is programmed.</summary>
     public void Reset(ResetKind kind)
@@ -118,7 +126,11 @@ internal sealed class I8254 : IDevice, IPortDevice
     }
 
     /// <summary>The first nanosecond of a tick.</summary>
-    private static ulong ToNanoseconds(long tick) => (ulong)((((UInt128)tick * NanosecondsPerSecond) + Frequency - 1) / Frequency);
+    private static ulong ToNanoseconds(long tick)
+    {
+        (ulong seconds, ulong rest) = Math.DivRem((ulong)tick, Frequency);
+        return seconds * NanosecondsPerSecond + (rest * NanosecondsPerSecond + Frequency - 1) / Frequency;
+    }
 
     public void Quiesce()
     {

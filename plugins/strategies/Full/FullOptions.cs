@@ -11,7 +11,7 @@ internal sealed record FullOptions(SoftwareOptions Software, Enlightenment Enlig
     public static FullOptions Parse(IReadOnlyDictionary<string, string> options)
     {
         var enlightenment = Enlightenment.None;
-        SoftwareOptions software = SoftwareOptions.Parse("Full", options, "tier, cpu, enlightenment, lockstep", (name, value) =>
+        SoftwareOptions software = SoftwareOptions.Parse("Full", options, "tier, cpu, enlightenment, lockstep, cache", (name, value) =>
         {
             if (name == "enlightenment" && (!Enum.TryParse(value, ignoreCase: true, out enlightenment) || !Enum.IsDefined(enlightenment)))
                 throw SoftwareOptions.Invalid($"The strategy Full has no enlightenment '{value}'.", "Use one of: None, Kvm.", value);

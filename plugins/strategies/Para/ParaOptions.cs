@@ -9,7 +9,7 @@ internal sealed record ParaOptions(SoftwareOptions Software)
     /// <summary>Throws <see cref="VirtException"/> <c>StrategyOptionInvalid</c> that names the option and lists what there is.</summary>
     public static ParaOptions Parse(IReadOnlyDictionary<string, string> options)
     {
-        SoftwareOptions software = SoftwareOptions.Parse("Para", options, "tier, cpu", (name, value) =>
+        SoftwareOptions software = SoftwareOptions.Parse("Para", options, "tier, cpu, cache", (name, value) =>
         {
             // A kernel that sees two hypervisors takes one of them: the guest must see Xen alone.
             if (name == "enlightenment" && !string.Equals(value, "None", StringComparison.OrdinalIgnoreCase))

@@ -121,11 +121,32 @@ internal sealed unsafe class TranslationCache : IDisposable
         Used = (int)(a.Next - _memory.Writable + 63) & ~63;
     }
 
-    /// <summary>Begins a translation: where to write it.</summary>
-    public HostAssembler Begin()
+    /// <summary>Begins a translation: where to write it. What depends on its place is noted in <paramref name="relocations"/>.</summary>
+    public HostAssembler Begin(RelocationList? relocations = null)
     {
+        (FirstLink, FirstSlot) = (_linkCount, _slotCount);
         _memory.Populate(Math.Min(Used + TypicalBlock, _memory.Size));
-        return new(_memory.Writable + Used, _memory.Size - Used);
+        return new HostAssembler(_memory.Writable + Used, _memory.Size - Used, relocations);
+    }
+
+    /// <summary>Where the code of the translation that is being written begins.</summary>
+    public byte* NextCode => _memory.Writable + Used;
+
+    /// <summary>The first link, slot and jump to a second translation of the block that is being written.</summary>
+    public int FirstLink { get; private set; }
+
+    public int FirstSlot { get; private set; }
+
+    public int SlotCount => _slotCount;
+
+    /// <summary>Jumps to the second translation, in the translation being written: fields by their offset in the code memory, and instructions.</summary>
+    public ReadOnlySpan<(int Field, int Index)> NewUnpinned => System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_unpinned)[_committedUnpinned..];
+
+    /// <summary>Forgets what was written since <see cref="Begin"/>: it was not to be executed.</summary>
+    public void Withdraw()
+    {
+        (_linkCount, _slotCount) = (FirstLink, FirstSlot);
+        _unpinned.RemoveRange(_committedUnpinned, _unpinned.Count - _committedUnpinned);
     }
 
     public int OffsetOf(byte* writable) => (int)(writable - _memory.Writable);

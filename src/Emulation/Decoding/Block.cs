@@ -52,6 +52,9 @@ internal unsafe struct Block
     /// <summary>The instruction goes on in the next page: the interpreter never links it, and looks at both pages on each entry; generated code has a guard at its start.</summary>
     public bool CrossesPage;
 
+    /// <summary>It came from the <see cref="TranslationStore"/>.</summary>
+    public bool IsStored;
+
     /// <summary>Second page of a crossing instruction.</summary>
     public ulong Gpa2;
     public uint Generation2;
@@ -72,6 +75,9 @@ internal unsafe struct Block
         Op* last = block->Ops + block->Count - 1;
         return last->Offset + last->Length;
     }
+
+    /// <summary>Bytes of the block, with its ops, the one at their end, and the guest's bytes.</summary>
+    public readonly int Bytes => (int)(sizeof(Block) + (Count + 1) * sizeof(Op) + ByteCount);
 
     /// <summary>The bytes in memory still are what was decoded.</summary>
     public readonly bool IsFresh => Generation == Volatile.Read(ref *GenerationNow) && (!CrossesPage || Generation2 == Volatile.Read(ref *GenerationNow2));
@@ -101,7 +107,7 @@ internal sealed unsafe class CodeArena : IDisposable
     public byte* Allocate(int bytes)
     {
         byte* p = _memory + _used;
-        _used += (nuint)(bytes + 63) & ~(nuint)63;
+        _used += Round(bytes);
         return p;
     }
 
@@ -111,6 +117,16 @@ internal sealed unsafe class CodeArena : IDisposable
     public Op* OpAt(int index) => (Op*)(_memory + (long)index * sizeof(Op));
 
     public void Clear() => _used = 0;
+
+    // Blocks lie one behind the other.
+
+    public Block* FirstBlock => (Block*)_memory;
+
+    public Block* EndOfBlocks => (Block*)(_memory + _used);
+
+    public static Block* Next(Block* b) => (Block*)((byte*)b + Round(b->Bytes));
+
+    private static nuint Round(int bytes) => (nuint)(bytes + 63) & ~(nuint)63;
 
     public void Dispose() => LargeMemory.Free(_memory);
 }

@@ -229,7 +229,7 @@ internal sealed unsafe class OpDecoder
         if (b is Register.RIP or Register.EIP)
         {
             op->Flags |= OpFlags.RipRelative;
-            op->BaseOff = 16 * 8; // VcpuState.Rip follows the general registers.
+            op->BaseOff = RipOffset;
             if (b == Register.EIP)
                 op->Disp = (int)op->Disp;
         }
@@ -283,5 +283,8 @@ internal sealed unsafe class OpDecoder
         return (byte)r.GetNumber();
     }
 
-    private static ushort RegisterOffset(byte number) => (ushort)(number >= 16 ? (number - 16) * 8 + 1 : number * 8);
+    /// <summary>Offset of RIP from the state: it follows the general registers.</summary>
+    internal const ushort RipOffset = 16 * 8;
+
+    internal static ushort RegisterOffset(byte number) => (ushort)(number >= 16 ? (number - 16) * 8 + 1 : number * 8);
 }

@@ -104,7 +104,10 @@ public sealed unsafe partial class SoftVcpu
                 return null;
             }
 
-            b = DecodeBlock(linear, gpa, in e);
+            if (Partition.Store is { } store)
+                b = TakeStored(store, linear, gpa, in e);
+            if (b == null)
+                b = DecodeBlock(linear, gpa, in e);
             if (b == null)
                 return null;
         }
@@ -234,11 +237,7 @@ public sealed unsafe partial class SoftVcpu
         return b;
     }
 
-    private void Commit(Block* b)
-    {
-        byte* end = (byte*)(b->Ops + b->Count + 1) + b->ByteCount;
-        _arena!.Allocate((int)(end - (byte*)b));
-    }
+    private void Commit(Block* b) => _arena!.Allocate(b->Bytes);
 
     /// <summary>Decodes straight-line code until something ends it; a conditional branch does not.</summary>
     private void Assemble(Block* b, byte* bytes, int available, bool endOfPage)

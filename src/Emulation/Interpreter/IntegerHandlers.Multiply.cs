@@ -67,7 +67,7 @@ internal static unsafe partial class IntegerHandlers
 
     private static bool Div(SoftVcpu cpu, Op* op)
     {
-        int size = op->OpSize, bits = size * 8;
+        int size = op->OpSize;
         if (!ReadRm(cpu, op, size, out ulong divisor))
             return false;
         if (divisor == 0)
@@ -83,6 +83,13 @@ internal static unsafe partial class IntegerHandlers
             return true;
         }
 
+        return DivWide(cpu, size, high, low, divisor);
+    }
+
+    // Apart: what uses 128-bit integers is not compiled ahead of time.
+    private static bool DivWide(SoftVcpu cpu, int size, ulong high, ulong low, ulong divisor)
+    {
+        int bits = size * 8;
         UInt128 dividend = (UInt128)high << bits | low;
         (UInt128 quotient, UInt128 remainder) = UInt128.DivRem(dividend, divisor);
         if (quotient >> bits != 0)
@@ -93,23 +100,29 @@ internal static unsafe partial class IntegerHandlers
 
     private static bool Idiv(SoftVcpu cpu, Op* op)
     {
-        int size = op->OpSize, bits = size * 8;
+        int size = op->OpSize;
         if (!ReadRm(cpu, op, size, out ulong raw))
             return false;
         long divisor = (long)SignExtend(raw, size);
         if (divisor == 0)
             return cpu.Raise(Vector.DE);
-        Int128 dividend = size == 1 ? (short)Get(cpu, 0, 2)
-            : (Int128)(long)SignExtend(Get(cpu, (int)Gpr.Rdx * 8, size), size) << bits | Get(cpu, 0, size);
-        if (dividend == (long)dividend && (long)dividend != long.MinValue)
+        long high = size == 1 ? (short)Get(cpu, 0, 2) >> 15 : (long)SignExtend(Get(cpu, (int)Gpr.Rdx * 8, size), size);
+        ulong low = size == 1 ? (ulong)(short)Get(cpu, 0, 2) : Get(cpu, 0, size);
+        long dividend = size is 1 or 8 ? (long)low : high << (size * 8) | (long)low;
+        if (dividend != long.MinValue && (size != 8 || high == dividend >> 63))
         {
-            (long q, long rest) = Math.DivRem((long)dividend, divisor);
+            (long q, long rest) = Math.DivRem(dividend, divisor);
             if ((long)SignExtend((ulong)q, size) != q)
                 return cpu.Raise(Vector.DE);
             PutPair(cpu, size, (ulong)q, size == 1 ? (byte)rest : (ulong)rest);
             return true;
         }
 
+        return IdivWide(cpu, size, size == 8 ? (Int128)high << 64 | low : dividend, divisor);
+    }
+
+    private static bool IdivWide(SoftVcpu cpu, int size, Int128 dividend, long divisor)
+    {
         // Int128.MinValue / -1 cannot be represented; neither can the quotient of anything that wide.
         if (dividend == Int128.MinValue && divisor == -1)
             return cpu.Raise(Vector.DE);

@@ -10,6 +10,9 @@ internal sealed class EngineCounters
     /// <summary>Ways out of generated code, by <see cref="TranslatedExit"/>.</summary>
     public readonly ulong[] Exits = new ulong[(int)TranslatedExit.HostFault + 1];
 
+    /// <summary>Blocks, and translations among them, that came from the <see cref="TranslationStore"/>.</summary>
+    public ulong StoredBlocks, StoredTranslations;
+
     public ulong Entries, Blocks, GuestBytes, Evictions, AccessMisses, OtherMisses, PageWalks;
 
     /// <summary>Generated code calls the interpreter for an instruction.</summary>

@@ -29,6 +29,8 @@ public sealed unsafe partial class SoftVcpu
         {
             TranslatedBlocks = translates ? _engine.Blocks : null,
             TranslatedBytes = translates ? _engine.GuestBytes : null,
+            StoredBlocks = translates ? _engine.StoredBlocks : null,
+            StoredTranslations = translates ? _engine.StoredTranslations : null,
             CodeCacheSize = _cache?.Size,
             CodeCacheUsed = _cache?.Used,
             CodeCacheEvictions = translates ? _engine.Evictions : null,

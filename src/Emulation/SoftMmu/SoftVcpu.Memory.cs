@@ -4,15 +4,17 @@ using VirtPS.X86;
 namespace VirtPS.Emulation;
 
 // Guest memory as instructions see it: segmentation, then the TLB. Misses are in SoftVcpu.Access.cs.
+// T is always an unsigned integer of 1, 2, 4 or 8 bytes, on the stack. It has no constraint that says so: methods with one are not compiled ahead of time for primitive types, and a boot would
+// begin by compiling them, without optimization, while the guest waits.
 public sealed unsafe partial class SoftVcpu
 {
     /// <summary>Reads a value of 1, 2, 4 or 8 bytes at the current privilege. False: fault recorded.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool Load<T>(SegmentName seg, ulong offset, out T value) where T : unmanaged
+    internal bool Load<T>(SegmentName seg, ulong offset, out T value)
     {
-        if (!Linear(seg, offset, sizeof(T), write: false, out ulong linear))
+        if (!Linear(seg, offset, Unsafe.SizeOf<T>(), write: false, out ulong linear))
         {
-            value = default;
+            value = default!;
             return false;
         }
 
@@ -21,8 +23,8 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>Writes a value of 1, 2, 4 or 8 bytes at the current privilege. False: fault recorded.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool Store<T>(SegmentName seg, ulong offset, T value) where T : unmanaged =>
-        Linear(seg, offset, sizeof(T), write: true, out ulong linear) && StoreAt(linear, seg, value);
+    internal bool Store<T>(SegmentName seg, ulong offset, T value) =>
+        Linear(seg, offset, Unsafe.SizeOf<T>(), write: true, out ulong linear) && StoreAt(linear, seg, value);
 
     /// <summary>Reads <paramref name="n"/> bytes; nothing is copied before both pages are known to be readable.</summary>
     internal bool LoadBytes(SegmentName seg, ulong offset, void* dst, int n)
@@ -53,35 +55,35 @@ public sealed unsafe partial class SoftVcpu
         Linear(seg, offset, n, write: true, out ulong linear) && ProbeWriteAt(linear, seg, n);
 
     /// <summary>Reads at a linear address; with <paramref name="supervisor"/> as an implicit supervisor access (descriptor tables, TSS, inner stacks).</summary>
-    internal bool LoadLinear<T>(ulong linear, bool supervisor, out T value) where T : unmanaged
+    internal bool LoadLinear<T>(ulong linear, bool supervisor, out T value)
     {
         linear &= LinearLimit;
         int view = supervisor ? ViewSupervisor : _view;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->ReadTag, linear, sizeof(T)))
+        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->ReadTag, linear, Unsafe.SizeOf<T>()))
         {
             value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
             return true;
         }
 
-        T v = default;
-        bool ok = ReadSlow(linear, &v, sizeof(T), view, SegmentName.DS);
-        value = v;
+        Unsafe.SkipInit(out T v);
+        bool ok = ReadSlow(linear, Unsafe.AsPointer(ref v), Unsafe.SizeOf<T>(), view, SegmentName.DS);
+        value = ok ? v : default!;
         return ok;
     }
 
-    internal bool StoreLinear<T>(ulong linear, bool supervisor, T value) where T : unmanaged
+    internal bool StoreLinear<T>(ulong linear, bool supervisor, T value)
     {
         linear &= LinearLimit;
         int view = supervisor ? ViewSupervisor : _view;
         TlbEntry* e = Tlb.Entry(_views[view].Entries, linear);
-        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->WriteTag, linear, sizeof(T)))
+        if (!AlignmentCheck && !DebugActive && Tlb.Hit(e->WriteTag, linear, Unsafe.SizeOf<T>()))
         {
             Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
             return true;
         }
 
-        return WriteSlow(linear, &value, sizeof(T), view, SegmentName.DS);
+        return WriteSlow(linear, Unsafe.AsPointer(ref value), Unsafe.SizeOf<T>(), view, SegmentName.DS);
     }
 
     private ulong LinearLimit => S->IsLongMode ? ulong.MaxValue : 0xFFFF_FFFF;
@@ -138,10 +140,10 @@ public sealed unsafe partial class SoftVcpu
     private bool RaiseSegment(SegmentName seg) => Raise(seg == SegmentName.SS ? Vector.SS : Vector.GP, 0);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool LoadAt<T>(ulong linear, SegmentName seg, out T value) where T : unmanaged
+    internal bool LoadAt<T>(ulong linear, SegmentName seg, out T value)
     {
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (Tlb.Hit(e->ReadTag, linear, sizeof(T)))
+        if (Tlb.Hit(e->ReadTag, linear, Unsafe.SizeOf<T>()))
         {
             value = Unsafe.ReadUnaligned<T>((void*)(linear + e->Addend));
             return true;
@@ -151,19 +153,19 @@ public sealed unsafe partial class SoftVcpu
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private bool LoadMiss<T>(ulong linear, SegmentName seg, out T value) where T : unmanaged
+    private bool LoadMiss<T>(ulong linear, SegmentName seg, out T value)
     {
-        T v = default;
-        bool ok = ReadSlow(linear, &v, sizeof(T), _view, seg);
-        value = v;
+        Unsafe.SkipInit(out T v);
+        bool ok = ReadSlow(linear, Unsafe.AsPointer(ref v), Unsafe.SizeOf<T>(), _view, seg);
+        value = ok ? v : default!;
         return ok;
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    internal bool StoreAt<T>(ulong linear, SegmentName seg, T value) where T : unmanaged
+    internal bool StoreAt<T>(ulong linear, SegmentName seg, T value)
     {
         TlbEntry* e = Tlb.Entry(N->Tlb, linear);
-        if (Tlb.Hit(e->WriteTag, linear, sizeof(T)))
+        if (Tlb.Hit(e->WriteTag, linear, Unsafe.SizeOf<T>()))
         {
             Unsafe.WriteUnaligned((void*)(linear + e->Addend), value);
             return true;
@@ -173,6 +175,6 @@ public sealed unsafe partial class SoftVcpu
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]
-    private bool StoreMiss<T>(ulong linear, SegmentName seg, T value) where T : unmanaged =>
-        WriteSlow(linear, &value, sizeof(T), _view, seg);
+    private bool StoreMiss<T>(ulong linear, SegmentName seg, T value) =>
+        WriteSlow(linear, Unsafe.AsPointer(ref value), Unsafe.SizeOf<T>(), _view, seg);
 }

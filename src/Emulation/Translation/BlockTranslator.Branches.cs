@@ -221,7 +221,7 @@ internal sealed unsafe partial class BlockTranslator
         long address = (long)_rip + next;
         if (!_isUser && address == (int)address)
         {
-            _a.StoreImmediate(place, (int)address);
+            _a.StoreCode(place, _rip, next);
         }
         else
         {
@@ -334,7 +334,7 @@ internal sealed unsafe partial class BlockTranslator
 
         byte* unlinked = _a.Next;
         HostAssembler.Bind(field, unlinked);
-        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        EmitLinkNumber();
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, distance, !samePage && !second, field, unlinked, kind: second ? LinkKind.SecondPage : LinkKind.Branch);
     }
@@ -362,7 +362,7 @@ internal sealed unsafe partial class BlockTranslator
             _a.Bind(leave);
         }
 
-        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        EmitLinkNumber();
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, distance, crossesPage: false, field, unlinked, kind: LinkKind.SecondPage);
     }
@@ -376,17 +376,16 @@ internal sealed unsafe partial class BlockTranslator
         int slot = _cache.AddSlot();
         if (slot < 0)
             return false;
-        HostMemory place = HostMemory.State(VcpuMemory.SlotOffset + slot * 8);
         if (_isUser)
             _a.Load(HostReg.R11, HostMemory.State(VcpuMemory.PageBaseOffset));
         _a.Move(HostReg.R10, HostReg.Rcx);
-        _a.Load(HostReg.Rcx, place);
+        _a.LoadSlot(HostReg.Rcx, _cache.FirstSlot, slot);
         if (_isUser)
             _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0x1000, HostReg.R11));
         byte* good = _a.JumpIfRcxZero();
         _a.Move(HostReg.Rcx, HostReg.R10);
         byte* leave = _a.Next;
-        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        EmitLinkNumber();
         _a.Jump(_cache.Stubs.ExitLink);
         _a.BindShort(good);
         _a.Move(HostReg.Rcx, HostReg.R10);
@@ -405,7 +404,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             EmitCount(instructions, HostReg.R11);
             EmitCodeAddress(HostReg.R10, distance);
-            EmitJumpCache(Stubs.NoSite);
+            EmitJumpCache(NoSite);
             return;
         }
 
@@ -419,7 +418,7 @@ internal sealed unsafe partial class BlockTranslator
             _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
         else
             _a.Lea32(HostReg.R10, new HostMemory(HostReg.R10, target & ~0xFFF));
-        _a.Load(HostReg.Rcx, HostMemory.State(VcpuMemory.SlotOffset + slot * 8));
+        _a.LoadSlot(HostReg.Rcx, _cache.FirstSlot, slot);
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();
         _a.Load(HostReg.Rcx, save);
@@ -437,7 +436,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Bind(miss);
         byte* unlinked = _a.Next;
         HostAssembler.Bind(field, unlinked);
-        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        EmitLinkNumber();
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, distance, crossesPage: true, field, unlinked, slot);
     }
@@ -481,16 +480,27 @@ internal sealed unsafe partial class BlockTranslator
     private void EmitIndirect(int instructions)
     {
         EmitCount(instructions, HostReg.R11);
-        EmitJumpCache(SiteOf(_index));
+        EmitJumpCache(_index);
     }
 
-    private void EmitJumpCache(uint site)
+    /// <summary>No instruction of the guest's has to be done again should the target not be canonical: it always is.</summary>
+    private const int NoSite = -1;
+
+    private void EmitIndirectSite(int index)
+    {
+        if (index == NoSite)
+            _a.MoveImmediate(HostReg.R11, Stubs.NoSite);
+        else
+            EmitSite(index);
+    }
+
+    private void EmitJumpCache(int index)
     {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
         if (!_host.Bmi2)
         {
-            EmitIndirectWithFlagsAside(site);
+            EmitIndirectWithFlagsAside(index);
             return;
         }
 
@@ -504,7 +514,7 @@ internal sealed unsafe partial class BlockTranslator
         if (asked != null)
             _a.BindShort(asked);
         _a.Load(HostReg.Rcx, save);
-        _a.MoveImmediate(HostReg.R11, site);
+        EmitIndirectSite(index);
         _a.Jump(_avoidPext ? _cache.Stubs.ExitIndirect : _isUser ? _cache.Stubs.SecondLookUser : _cache.Stubs.SecondLookSupervisor);
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);

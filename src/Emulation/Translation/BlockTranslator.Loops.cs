@@ -63,7 +63,7 @@ internal sealed unsafe partial class BlockTranslator
         if (piece.Flags.Kind != RecipeKind.None)
             EmitRecipe(piece.Flags);
         byte* leave = _a.Next;
-        _a.MoveImmediate(HostReg.R11, _cache.NextLink);
+        EmitLinkNumber();
         _a.Jump(_cache.Stubs.ExitLink);
         _cache.AddLink(_block, 0, crossesPage: false, null, leave);
     }

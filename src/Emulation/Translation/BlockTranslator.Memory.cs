@@ -77,7 +77,10 @@ internal sealed unsafe partial class BlockTranslator
     {
         if (!_isUser)
         {
-            _a.MoveImmediate(to, _code64 ? (long)_rip + distance : (uint)((long)_rip + distance));
+            if (_code64)
+                _a.MoveCode(to, _rip, distance);
+            else
+                _a.MoveImmediate(to, (uint)((long)_rip + distance));
             return;
         }
 

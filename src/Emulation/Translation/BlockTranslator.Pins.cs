@@ -349,7 +349,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         byte* field = _a.Jump();
         _a.Bind(field);
-        _a.MoveImmediate(HostReg.R11, SiteOf(index));
+        EmitSite(index);
         _a.Jump(_cache.Stubs.ExitUnpinned);
         _cache.AddUnpinned(field, index);
     }

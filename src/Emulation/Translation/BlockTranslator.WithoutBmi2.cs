@@ -35,12 +35,12 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
-    private void EmitIndirectWithFlagsAside(uint site)
+    private void EmitIndirectWithFlagsAside(int index)
     {
         byte* miss = Stubs.EmitJumpLookup(ref _a, _isUser, second: false);
         _a.Bind(miss);
         Stubs.EmitJumpMissed(ref _a);
-        _a.MoveImmediate(HostReg.R11, site);
+        EmitIndirectSite(index);
         _a.Jump(_isUser ? _cache.Stubs.SecondLookUser : _cache.Stubs.SecondLookSupervisor);
     }
 

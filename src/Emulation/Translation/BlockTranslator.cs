@@ -119,9 +119,9 @@ internal sealed unsafe partial class BlockTranslator
         _cache.CommitUnpinned(block, _a, System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_labels));
     }
 
-    private bool TryWrite(Block* block, ulong linear, bool pins)
+    private bool TryWrite(Block* block, ulong linear, bool pins, RelocationList? relocations = null)
     {
-        _a = _cache.Begin();
+        _a = _cache.Begin(relocations);
         _block = block;
         _rip = linear;
         _isUser = (block->Mode & CodeMode.User) != 0;
@@ -213,7 +213,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
         _block->Ops[_index].Flags |= OpFlags.LeftToInterpreter;
-        _a.MoveImmediate(HostReg.R11, SiteOf(_index) | (ends ? 0 : Kept(_vectorsLoaded, _x87Loaded)));
+        EmitSite(_index, ends ? 0 : Kept(_vectorsLoaded, _x87Loaded));
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.
         if (ends)
@@ -226,8 +226,11 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>In a site: what the code behind takes to be loaded.</summary>
     private static uint Kept(bool vectors, bool x87) => (vectors ? Stubs.KeepVectors : 0) | (x87 ? Stubs.KeepX87 : 0);
 
-    /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block.</summary>
-    private uint SiteOf(int index) => (uint)(_arena.IndexOf(_block->Ops + index) << 6 | index);
+    /// <summary>Names an instruction to the interpreter, in R11.</summary>
+    private void EmitSite(int index, uint flags = 0) => _a.MoveSite(HostReg.R11, _arena.IndexOf(_block->Ops), index, flags);
+
+    /// <summary>The number of the next link, in R11.</summary>
+    private void EmitLinkNumber() => _a.MoveLink(HostReg.R11, _cache.FirstLink, _cache.NextLink);
 
     private void EmitCold()
     {
@@ -264,7 +267,7 @@ internal sealed unsafe partial class BlockTranslator
                 _a.Move(HostReg.Rcx, HostReg.R10);
                 if (piece.Flags.Kind != RecipeKind.None)
                     EmitRecipe(piece.Flags);
-                _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index));
+                EmitSite(piece.Index);
                 _a.Call(piece.Kind == ColdKind.X87 ? _cache.Stubs.X87Gate : _cache.Stubs.VectorGate);
                 _a.Jump((byte*)piece.Back);
                 continue;
@@ -296,7 +299,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            _a.MoveImmediate(HostReg.R11, SiteOf(piece.Index) | Kept(piece.Vectors, piece.X87));
+            EmitSite(piece.Index, Kept(piece.Vectors, piece.X87));
             _a.Call(_cache.Stubs.Interpret);
             _a.Jump((byte*)_labels[piece.Resume]);
         }

@@ -29,15 +29,22 @@ internal static class HostOp
 /// </summary>
 internal unsafe struct HostAssembler
 {
+    private readonly byte* _start;
     private readonly byte* _end;
+    private readonly RelocationList? _relocations;
+    private int _relocationCount;
 
     /// <summary>Where the next byte goes.</summary>
     public byte* Next;
 
-    public HostAssembler(byte* start, int size)
+    /// <param name="start">Where the first byte goes.</param>
+    /// <param name="size">Bytes that there is room for.</param>
+    /// <param name="relocations">Takes down what depends on the place of the code or on the run. A copy of the assembler that is put back takes back what was noted since, too.</param>
+    public HostAssembler(byte* start, int size, RelocationList? relocations = null)
     {
-        Next = start;
+        Next = _start = start;
         _end = start + size;
+        _relocations = relocations;
     }
 
     public readonly long Room => _end - Next;
@@ -234,10 +241,91 @@ internal unsafe struct HostAssembler
 
     public void Return() => Byte(0xC3);
 
+    // What depends on where the code is or on the run: each kind has one way to write it, which notes it.
+
+    private void Relocate(RelocationKind kind, int value)
+    {
+        if (_relocations is not null)
+            _relocations.Set(_relocationCount++, new Relocation((int)(Next - _start), kind, value));
+    }
+
+    /// <summary>How many relocations there are.</summary>
+    public readonly int RelocationCount => _relocationCount;
+
+    public void Jump(StubCode stub)
+    {
+        Byte(0xE9);
+        Relocate(RelocationKind.Stub, (int)stub.Name);
+        Int32((int)(stub.Address - Next - 4));
+    }
+
+    public void Call(StubCode stub)
+    {
+        Byte(0xE8);
+        Relocate(RelocationKind.Stub, (int)stub.Name);
+        Int32((int)(stub.Address - Next - 4));
+    }
+
+    private void MoveImmediate32(HostReg to)
+    {
+        if ((int)to >= 8)
+            Byte(0x41);
+        Byte(0xB8 | (int)to & 7);
+    }
+
+    /// <summary>The site (<see cref="Relocation.Site"/>) of an instruction of the block whose first op is <paramref name="firstOp"/> in the arena.</summary>
+    public void MoveSite(HostReg to, int firstOp, int index, uint flags = 0)
+    {
+        MoveImmediate32(to);
+        Relocate(RelocationKind.Site, (int)(flags | (uint)index));
+        Int32((int)Relocation.Site(firstOp, (int)(flags | (uint)index)));
+    }
+
+    /// <summary>A link's number; <paramref name="first"/> is that of the block's first one.</summary>
+    public void MoveLink(HostReg to, int first, int link)
+    {
+        MoveImmediate32(to);
+        Relocate(RelocationKind.Link, link - first);
+        Int32(link);
+    }
+
+    /// <summary>What a slot holds; <paramref name="first"/> is the block's first one.</summary>
+    public void LoadSlot(HostReg to, int first, int slot)
+    {
+        Load(to, HostMemory.State(Relocation.SlotPlace(slot)));
+        Next -= 4;
+        Relocate(RelocationKind.Slot, slot - first);
+        Int32(Relocation.SlotPlace(slot));
+    }
+
+    /// <summary>A linear address <paramref name="distance"/> bytes from the start of the block, which is at <paramref name="linear"/>.</summary>
+    public void MoveCode(HostReg to, ulong linear, int distance)
+    {
+        long value = (long)linear + distance;
+        MoveImmediate(to, value);
+        bool wide = value != (uint)value && value != (int)value;
+        int field = wide ? 8 : 4;
+        Next -= field;
+        Relocate(wide ? RelocationKind.Code64 : value == (uint)value ? RelocationKind.CodeUnsigned32 : RelocationKind.CodeSigned32, distance);
+        Next += field;
+    }
+
+    /// <summary>Stores the same; the address is one that a sign-extended 32-bit immediate can hold.</summary>
+    public void StoreCode(in HostMemory m, ulong linear, int distance)
+    {
+        StoreImmediate(m, (int)((long)linear + distance));
+        Next -= 4;
+        Relocate(RelocationKind.CodeSigned32, distance);
+        Next += 4;
+    }
+
     // Branches. Those that return an address leave a 32-bit field there for Bind.
 
+    /// <summary>To a place of the same code: whatever else there is has a typed way above.</summary>
     public void Jump(byte* target)
     {
+        if (target < _start || target > Next)
+            throw new InvalidOperationException("A jump leaves the code that is being written.");
         Byte(0xE9);
         Int32((int)(target - Next - 4));
     }
@@ -251,6 +339,8 @@ internal unsafe struct HostAssembler
 
     public void Call(byte* target)
     {
+        if (target < _start || target > Next)
+            throw new InvalidOperationException("A call leaves the code that is being written.");
         Byte(0xE8);
         Int32((int)(target - Next - 4));
     }

@@ -14,7 +14,7 @@ internal sealed unsafe partial class Stubs
     public const uint KeepX87 = 1u << 30;
 
     /// <summary>Called with the site in R11D where the x87 state is not loaded: loads it, or has the interpreter do the rest of the block.</summary>
-    public byte* X87Gate { get; private set; }
+    public StubCode X87Gate => Get(StubName.X87Gate);
 
     private byte* _loadX87, _saveX87;
 

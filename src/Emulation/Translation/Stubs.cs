@@ -33,6 +33,32 @@ internal enum TranslatedExit
     HostFault,
 }
 
+/// <summary>The stubs that translations of blocks jump to or call.</summary>
+internal enum StubName : byte
+{
+    Interpret,
+    ExitLink,
+    ExitIndirect,
+    SecondLookUser,
+    SecondLookSupervisor,
+    ClearInterruptFlag,
+    SetInterruptFlag,
+    Flags,
+    ExitUnpinned,
+    VectorGate,
+    X87Gate,
+    ClearDirectionFlag,
+    SetDirectionFlag,
+}
+
+/// <summary>Where a stub is.</summary>
+internal readonly unsafe struct StubCode(StubName name, byte* address)
+{
+    public StubName Name => name;
+
+    public byte* Address => address;
+}
+
 /// <summary>
 /// The common pieces of generated code: in and out, and the call of the interpreter for one instruction. Written once at the start of each code cache.
 /// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
@@ -68,34 +94,34 @@ internal sealed unsafe partial class Stubs
     public byte* Enter { get; private set; }
 
     /// <summary>Called with the site in R11D; comes back when the instruction is done and the next one is to be executed.</summary>
-    public byte* Interpret { get; private set; }
+    public StubCode Interpret => Get(StubName.Interpret);
 
     /// <summary>Jumped to with the branch's index in R11D.</summary>
-    public byte* ExitLink { get; private set; }
+    public StubCode ExitLink => Get(StubName.ExitLink);
 
     /// <summary>Jumped to with the target in R10 and the branch's site in R11D (<see cref="NoSite"/> where it cannot fault).</summary>
-    public byte* ExitIndirect { get; private set; }
+    public StubCode ExitIndirect => Get(StubName.ExitIndirect);
 
     /// <summary>The same after a look at the second table of the jump cache; for hosts on which PEXT is fast.</summary>
-    public byte* SecondLookUser { get; private set; }
-    public byte* SecondLookSupervisor { get; private set; }
+    public StubCode SecondLookUser => Get(StubName.SecondLookUser);
+    public StubCode SecondLookSupervisor => Get(StubName.SecondLookSupervisor);
 
     /// <summary>Where empty entries of jump caches lead: target in R10.</summary>
     public byte* ExitNowhere { get; private set; }
 
     /// <summary>Called: IF in the state is cleared or set; with IF the interrupt request counts (<see cref="NativeCpu.RequestMask"/>). Uses R10, changes no flags.</summary>
-    public byte* ClearInterruptFlag { get; private set; }
-    public byte* SetInterruptFlag { get; private set; }
+    public StubCode ClearInterruptFlag => Get(StubName.ClearInterruptFlag);
+    public StubCode SetInterruptFlag => Get(StubName.SetInterruptFlag);
 
     /// <summary>Called: DF in the state is cleared or set. Uses R10, changes no flags.</summary>
-    public byte* ClearDirectionFlag { get; private set; }
-    public byte* SetDirectionFlag { get; private set; }
+    public StubCode ClearDirectionFlag => Get(StubName.ClearDirectionFlag);
+    public StubCode SetDirectionFlag => Get(StubName.SetDirectionFlag);
 
     /// <summary>Called: the image that PUSHF stores, in R11. Changes nothing else.</summary>
-    public byte* Flags { get; private set; }
+    public StubCode Flags => Get(StubName.Flags);
 
     /// <summary>Jumped to with the site in R11D: the block's second translation is wanted.</summary>
-    public byte* ExitUnpinned { get; private set; }
+    public StubCode ExitUnpinned => Get(StubName.ExitUnpinned);
 
     /// <summary>Where a host fault sends the thread.</summary>
     public byte* ExitFault { get; private set; }
@@ -106,9 +132,15 @@ internal sealed unsafe partial class Stubs
     /// <summary>
     /// Called with the site in R11D where the vector registers are not loaded: loads them, or has the interpreter do the rest of the block.
     /// </summary>
-    public byte* VectorGate { get; private set; }
+    public StubCode VectorGate => Get(StubName.VectorGate);
 
     private byte* _leave, _loadVectors, _saveVectors;
+    private readonly byte*[] _codes = new byte*[Enum.GetValues<StubName>().Length];
+
+    /// <summary>A stub by its name, which is the same in each run.</summary>
+    public StubCode Get(StubName name) => new(name, _codes[(int)name]);
+
+    private void Begin(StubName name, in HostAssembler a) => _codes[(int)name] = a.Next;
 
     public void Emit(ref HostAssembler a)
     {
@@ -118,42 +150,42 @@ internal sealed unsafe partial class Stubs
         EmitSaveVectors(ref a);
         if (_host.Xsave)
             EmitX87(ref a);
-        ExitLink = a.Next;
+        Begin(StubName.ExitLink, a);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Link);
-        ExitIndirect = a.Next;
+        Begin(StubName.ExitIndirect, a);
         a.Store(HostMemory.State(s_rip), HostReg.R10);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Indirect);
-        ExitUnpinned = a.Next;
+        Begin(StubName.ExitUnpinned, a);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Unpinned);
         ExitNowhere = a.Next;
         a.MoveImmediate(HostReg.R11, NoSite);
-        a.Jump(ExitIndirect);
-        SecondLookUser = a.Next;
+        a.Jump(ExitIndirect.Address);
+        Begin(StubName.SecondLookUser, a);
         EmitSecondLook(ref a, user: true);
-        SecondLookSupervisor = a.Next;
+        Begin(StubName.SecondLookSupervisor, a);
         EmitSecondLook(ref a, user: false);
         ExitFault = a.Next;
         EmitExit(ref a, TranslatedExit.HostFault);
-        Interpret = a.Next;
+        Begin(StubName.Interpret, a);
         EmitInterpret(ref a, s_helper);
-        VectorGate = a.Next;
+        Begin(StubName.VectorGate, a);
         EmitGate(ref a, s_vectorReady, _loadVectors);
-        X87Gate = a.Next;
+        Begin(StubName.X87Gate, a);
         EmitGate(ref a, s_x87Ready, _loadX87);
-        ClearInterruptFlag = a.Next;
+        Begin(StubName.ClearInterruptFlag, a);
         EmitReplaceBit(ref a, s_rflags, 9, set: false);
         a.Return();
-        SetInterruptFlag = a.Next;
+        Begin(StubName.SetInterruptFlag, a);
         EmitReplaceBit(ref a, s_rflags, 9, set: true);
         EmitReplaceBit(ref a, s_requestMask, 0, set: true);
         a.Return();
-        ClearDirectionFlag = a.Next;
+        Begin(StubName.ClearDirectionFlag, a);
         EmitReplaceBit(ref a, s_rflags, 10, set: false);
         a.Return();
-        SetDirectionFlag = a.Next;
+        Begin(StubName.SetDirectionFlag, a);
         EmitReplaceBit(ref a, s_rflags, 10, set: true);
         a.Return();
         EmitFlags(ref a);
@@ -179,7 +211,7 @@ internal sealed unsafe partial class Stubs
         byte* hit = a.JumpIfRcxZero();
         a.Load(HostReg.Rcx, save);
         a.Load32(HostReg.R11, HostMemory.State(s_exitSite));
-        a.Jump(ExitIndirect);
+        a.Jump(ExitIndirect.Address);
         a.BindShort(hit);
         a.Load(HostReg.Rcx, save);
         if (user)
@@ -227,7 +259,7 @@ internal sealed unsafe partial class Stubs
 
     private void EmitFlags(ref HostAssembler a)
     {
-        Flags = a.Next;
+        Begin(StubName.Flags, a);
         if (!_host.Bmi2)
         {
             EmitFlagsWithFlagsAside(ref a);

@@ -7,7 +7,7 @@ namespace VirtPS.Emulation.Tests;
 /// </summary>
 public sealed unsafe class GoldenCodeTests
 {
-    private static readonly (string Name, Action<Assembler> Code)[] s_cases =
+    internal static readonly (string Name, Action<Assembler> Code)[] Cases =
     [
         ("registers are renamed", a => { a.add(rax, r15); a.sub(r9, rsp); a.xor(r10d, r11d); a.mov(cl, ah); }),
         ("load, flags live", a => a.mov(rax, __[rbx])),
@@ -85,7 +85,7 @@ public sealed unsafe class GoldenCodeTests
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var text = new StringBuilder();
-        foreach ((string name, Action<Assembler> code) in s_cases)
+        foreach ((string name, Action<Assembler> code) in Cases)
             Write(text, 64, name, code, engine);
         foreach ((string name, Action<Assembler> code) in s_cases32)
             Write(text, 32, name, code, engine);

@@ -8,10 +8,10 @@ internal sealed unsafe class TestGuest : IDisposable
 {
     public const ulong RamSize = 16 << 20, Tables = 8 << 20, Code = 0x10000, Stack = 0x80000, Data = 0x100000;
 
-    /// <summary>What executes: the environment variable VIRTPS_TEST_ENGINE chooses; the suite is run with each.</summary>
+    /// <summary>What executes: the environment variable VIRTPS_TEST_ENGINE chooses; the suite is run with each. VIRTPS_TEST_STORE is a folder for translations: the second run with it is warm.</summary>
     private static EngineOptions Chosen => Environment.GetEnvironmentVariable("VIRTPS_TEST_ENGINE") switch
     {
-        "translator" or "translator-v2" => Translator,
+        "translator" or "translator-v2" => Translator with { StoreFolder = Environment.GetEnvironmentVariable("VIRTPS_TEST_STORE") },
         _ => new EngineOptions(),
     };
 
@@ -33,10 +33,13 @@ internal sealed unsafe class TestGuest : IDisposable
     public readonly MemorySlot Ram;
     public readonly List<SoftVcpu> Vcpus = [];
     public readonly List<TestHost> Hosts = [];
+    private readonly bool _keeps;
     private ulong _nextTable = Tables;
 
     public TestGuest(int vcpus = 1, EngineOptions? engine = null)
     {
+        // What a test chooses itself is not the suite's.
+        _keeps = engine is null;
         Partition = (SoftPartition)new SoftBackend(engine ?? Chosen).CreatePartition(new PartitionOptions
         {
             VcpuCount = vcpus,
@@ -224,6 +227,8 @@ internal sealed unsafe class TestGuest : IDisposable
 
     public void Dispose()
     {
+        if (_keeps)
+            Partition.Finish();
         Partition.Dispose();
         Memory.Dispose();
     }

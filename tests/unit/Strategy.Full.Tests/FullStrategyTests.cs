@@ -46,6 +46,18 @@ public class FullStrategyTests
         Assert.Contains("lockstep=true", e.RecommendedAction);
     }
 
+    [Theory]
+    [InlineData("")]
+    [InlineData("true")]
+    public void Cache_is_on_or_off(string value)
+    {
+        var e = Assert.Throws<VirtException>(() => s_full.CreateBackend(new Dictionary<string, string> { ["cache"] = value }, NullLog.Instance));
+        Assert.Equal("StrategyOptionInvalid", e.ErrorId);
+        Assert.Equal($"The option cache of the strategy Full is on or off, not '{value}'.", e.Message);
+        Assert.Contains("cache=off", e.RecommendedAction);
+        Assert.NotNull(s_full.CreateBackend(new Dictionary<string, string> { ["Cache"] = "OFF" }, NullLog.Instance));
+    }
+
     /// <summary>Whatever the case of name and value, and whether the host could translate or not.</summary>
     [Fact]
     public void Lockstep_needs_the_translator()

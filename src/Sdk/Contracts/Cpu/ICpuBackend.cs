@@ -109,6 +109,11 @@ public interface IPartition : IDisposable
     {
     }
 
+    /// <summary>The machine has ended and no vCPU runs again: the backend may put away what is of use to the next one. Once, some hundred milliseconds at most; not on a vCPU's thread. Never throws.</summary>
+    void Finish()
+    {
+    }
+
     /// <summary>What the backend keeps beside the vCPUs' states and its interrupt controller, while paused; null for nothing.</summary>
     byte[]? SaveState() => null;
 

@@ -116,6 +116,10 @@ public sealed record EngineMeasurement
     public required ulong? TranslatedBlocks { get; init; }
     public required ulong? TranslatedBytes { get; init; }
 
+    /// <summary>Blocks that were taken from disk, where former runs left them, instead of being decoded; and those of them that came with their translation.</summary>
+    public ulong? StoredBlocks { get; init; }
+    public ulong? StoredTranslations { get; init; }
+
     /// <summary>Bytes of generated code that there is room for, and that are used now.</summary>
     public required long? CodeCacheSize { get; init; }
     public required long? CodeCacheUsed { get; init; }
