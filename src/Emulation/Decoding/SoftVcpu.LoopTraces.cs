@@ -70,12 +70,15 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>The block to which a branch leads most often, as far as the interpreter has seen; null where that is not known, or it leads backwards or to another page.</summary>
     private Block* TakenTo(Op* op, ulong gpa, ulong target)
     {
-        if (target <= gpa + (ulong)(op->Offset + op->Length) || ((target ^ gpa) & ~0xFFFul) != 0 || op->AddrMask == 0)
+        if (target <= gpa + (ulong)(op->Offset + op->Length) || ((target ^ gpa) & ~0xFFFul) != 0)
             return null;
         for (Block* to = _hash[HashIndex(target)]; to != null; to = to->Next)
         {
-            if (to->Gpa == target && to->Mode == N->Mode && to->IsFresh && !to->CrossesPage)
-                return to->Translation != 0 || to->Heat <= Partition.Engine.HotAfter / 4 ? to : null;
+            if (to->Gpa != target || to->Mode != N->Mode || !to->IsFresh || to->CrossesPage)
+                continue;
+            // The interpreter has not seen a branch to what a former run has left translated.
+            bool taken = op->AddrMask != 0 || to->IsStored;
+            return taken && (to->Translation != 0 || to->Heat <= Partition.Engine.HotAfter / 4) ? to : null;
         }
 
         return null;
@@ -89,15 +92,19 @@ public sealed unsafe partial class SoftVcpu
         trace->Next = null;
         trace->Translation = 0;
         int count = 0;
+        uint bytes = 0;
         foreach (Piece piece in pieces)
         {
             int shift = (int)(piece.From->Gpa - head->Gpa);
             for (int i = 0; i < piece.Count; i++)
+            {
+                bytes += piece.From->Ops[i].Length;
                 Place(trace->Ops + count++, piece.From->Ops + i, shift);
+            }
         }
 
-        trace->Count = (uint)count;
-        _arena.Allocate((int)((byte*)(trace->Ops + count) - (byte*)trace));
+        (trace->Count, trace->ByteCount) = ((uint)count, bytes);
+        Commit(trace);
         return trace;
     }
 

@@ -77,6 +77,49 @@ public sealed unsafe class TranslationStoreTests : IDisposable
         }
     }
 
+    /// <summary>Blocks that were put together for the translator alone lie among the others when they are kept: none of it is taken for what it is not.</summary>
+    [Fact]
+    public void Loops_over_several_blocks_are_passed_over()
+    {
+        ulong[] sums = [.. Enumerable.Range(0, 2).Select(_ =>
+        {
+            using var g = new TestGuest(1, Engine with { HotAfter = 16 });
+            g.LongMode();
+            g.Run64(a =>
+            {
+                Label top = a.CreateLabel(), second = a.CreateLabel(), third = a.CreateLabel(), never = a.CreateLabel();
+                a.mov(ecx, 5000);
+                a.xor(eax, eax);
+                a.Label(ref top);
+                a.add(rax, rcx);
+                a.test(rcx, rcx);
+                a.jnz(second);
+                a.Label(ref never);
+                a.ud2();
+                a.Label(ref second);
+                a.add(rax, 3);
+                a.cmp(rcx, -1);
+                a.jne(third);
+                a.ud2();
+                a.Label(ref third);
+                a.dec(rcx);
+                a.jnz(top);
+            });
+            bool traced = false;
+            for (int i = 1; i <= g.Cpu.TranslatedBlocks; i++)
+            {
+                ref TranslatedBlock t = ref g.Cpu.Translations!.At(i);
+                traced |= t.Decoded != t.Block;
+            }
+
+            Assert.True(traced);
+            g.Partition.Finish();
+            return g[Gpr.Rax];
+        })];
+        Assert.Equal(5000ul * 5001 / 2 + 3 * 5000, sums[0]);
+        Assert.Equal(sums[0], sums[1]);
+    }
+
     private static byte[] Translate(TestGuest g, ulong at, Action<Assembler> code, ulong? rip = null)
     {
         g.Assemble(64, at, a =>
