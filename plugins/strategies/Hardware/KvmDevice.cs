@@ -40,7 +40,7 @@ internal sealed unsafe class KvmDevice : IDisposable
         int fd = LinuxCalls.Open(path, LinuxCalls.ReadWrite | LinuxCalls.CloseOnExec);
         if (fd < 0)
         {
-            support = WhyNot(path, Marshal.GetLastPInvokeError());
+            support = WhyNot(path, Marshal.GetLastPInvokeError(), File.ReadAllText("/proc/cpuinfo"));
             return null;
         }
 
@@ -93,9 +93,12 @@ internal sealed unsafe class KvmDevice : IDisposable
         }
     }
 
-    private static HostSupport WhyNot(string path, int error) => error switch
+    /// <param name="path">The device.</param>
+    /// <param name="error">errno of open(2).</param>
+    /// <param name="cpu">/proc/cpuinfo.</param>
+    internal static HostSupport WhyNot(string path, int error, string cpu) => error switch
     {
-        LinuxCalls.ENOENT when File.ReadAllText("/proc/cpuinfo") is var cpu && (cpu.Contains(" svm", StringComparison.Ordinal) || cpu.Contains(" vmx", StringComparison.Ordinal)) =>
+        LinuxCalls.ENOENT when cpu.Contains(" svm", StringComparison.Ordinal) || cpu.Contains(" vmx", StringComparison.Ordinal) =>
             new HostSupport(false, $"{path} does not exist, although the processor has virtualization.", "Load the module: modprobe kvm-amd, or modprobe kvm-intel."),
         LinuxCalls.ENOENT => new HostSupport(false, $"{path} does not exist and the processor shows neither SVM nor VMX.", "Switch virtualization on in the firmware; in a virtual machine, switch nested virtualization on at its host."),
         LinuxCalls.EACCES or LinuxCalls.EPERM => NotPermitted(path),

@@ -59,6 +59,29 @@ public sealed class ResourceTests
         Assert.Contains("code 660FDB00F4", machine.Host.Failure, StringComparison.Ordinal);
     }
 
+    /// <summary>What Get-VirtStrategy and Test-VirtHost say where the device is missing or nothing serves it: the cause, and what to do. (Permission: HostPermission.Tests.ps1.)</summary>
+    [Theory]
+    [InlineData(LinuxCalls.ENOENT, "flags : fpu svm npt", "does not exist, although the processor has virtualization", "modprobe kvm-amd")]
+    [InlineData(LinuxCalls.ENOENT, "flags : fpu vmx ept", "does not exist, although the processor has virtualization", "modprobe kvm-intel")]
+    [InlineData(LinuxCalls.ENOENT, "flags : fpu sse2", "shows neither SVM nor VMX", "switch nested virtualization on at its host")]
+    [InlineData(LinuxCalls.ENODEV, "flags : fpu svm", "exists but no KVM module serves it", "modprobe kvm-amd")]
+    public void A_missing_device_has_its_cause_and_remedy(int error, string cpu, string reason, string action)
+    {
+        HostSupport support = KvmDevice.WhyNot("/dev/kvm", error, cpu);
+        Assert.False(support.IsSupported);
+        Assert.Contains(reason, support.Reason, StringComparison.Ordinal);
+        Assert.Contains(action, support.RecommendedAction, StringComparison.Ordinal);
+    }
+
+    /// <summary>The real system call, for a device that is not there.</summary>
+    [Fact]
+    public void A_device_that_is_not_there_is_told()
+    {
+        Assert.Null(KvmDevice.TryOpen("/dev/no-kvm-here", out HostSupport support));
+        Assert.StartsWith("/dev/no-kvm-here does not exist", support.Reason, StringComparison.Ordinal);
+        Assert.NotNull(support.RecommendedAction);
+    }
+
     /// <summary>What Measure-VirtRing shows of a vCPU: each return of KVM_RUN under KVM's name of its reason, KVM's own counters beside, and where the thread's time went.</summary>
     [Fact]
     public void Exits_are_counted_by_reason_and_time_by_place()
