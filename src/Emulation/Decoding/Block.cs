@@ -80,7 +80,11 @@ internal unsafe struct Block
     public readonly int Bytes => (int)(sizeof(Block) + (Count + 1) * sizeof(Op) + ByteCount);
 
     /// <summary>The bytes in memory still are what was decoded.</summary>
-    public readonly bool IsFresh => Generation == Volatile.Read(ref *GenerationNow) && (!CrossesPage || Generation2 == Volatile.Read(ref *GenerationNow2));
+    public readonly bool IsFresh
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => Generation == Volatile.Read(ref *GenerationNow) && (!CrossesPage || Generation2 == Volatile.Read(ref *GenerationNow2));
+    }
 }
 
 /// <summary>Native memory for blocks: filled from the front, emptied at once.</summary>
@@ -114,6 +118,7 @@ internal sealed unsafe class CodeArena : IDisposable
     /// <summary>Position of an op, in units of its size.</summary>
     public int IndexOf(Op* op) => (int)(((byte*)op - _memory) / sizeof(Op));
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public Op* OpAt(int index) => (Op*)(_memory + (long)index * sizeof(Op));
 
     public void Clear() => _used = 0;

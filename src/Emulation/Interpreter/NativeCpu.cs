@@ -56,17 +56,11 @@ internal unsafe struct NativeCpu
 
     // Shared with generated code (see Translation/Stubs.cs).
 
-    /// <summary>The handle of the <see cref="SoftVcpu"/>, and what generated code calls to interpret one instruction.</summary>
-    public nint Self, InterpretHelper;
-
-    /// <summary>The host's stack while generated code runs, and where to go on after a helper or an entry.</summary>
+    /// <summary>The host's stack while generated code runs, and where it goes on.</summary>
     public ulong HostStack, Resume;
 
     /// <summary>Constants that generated code takes from memory: status flags, the other flags as PUSHF shows them, the low four bits.</summary>
     public ulong StatusMask, OtherFlagsMask, LowBitsMask;
-
-    /// <summary>As <see cref="InterpretHelper"/>, to the end of the block.</summary>
-    public nint InterpretRestHelper;
 
     /// <summary>The guest's vector registers and MXCSR are in <see cref="VcpuState.Xsave"/>; zero: in the host's registers. Not zero outside generated code.</summary>
     public uint VectorIdle;
@@ -90,7 +84,7 @@ internal unsafe struct NativeCpu
     public ulong HostFaultRip;
     public uint HostFaultSignal;
 
-    /// <summary>Which branch left; see <see cref="TranslatedExit.Link"/>.</summary>
+    /// <summary>Which branch or instruction left; see <see cref="TranslatedExit"/>.</summary>
     public uint ExitSite;
 
     /// <summary>Byte offset of <see cref="Zero"/> from the state.</summary>
@@ -118,30 +112,19 @@ internal unsafe struct NativeCpu
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public readonly bool Less() => (long)(FlagResult ^ FlagCarry ^ FlagXor ^ (FlagCarry << 63)) < 0;
 
-    public readonly ulong StatusFlags()
-    {
-        ulong f = FlagCarry & Rflags.CF | FlagXor & Rflags.AF;
-        if (PF())
-            f |= Rflags.PF;
-        if (ZF())
-            f |= Rflags.ZF;
-        if (SF())
-            f |= Rflags.SF;
-        if (OF())
-            f |= Rflags.OF;
-        return f;
-    }
+    // Without branches: what flags a guest has is not predictable.
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public readonly ulong StatusFlags() => FlagCarry & Rflags.CF | FlagXor & Rflags.AF | (~(ulong)BitOperations.PopCount((byte)(FlagResult ^ (FlagCarry >> 8))) & 1) << 2
+        | (ZF() ? Rflags.ZF : 0) | (FlagResult ^ FlagCarry) >> 63 << 7 | (FlagXor ^ (FlagCarry << 63)) >> 63 << 11;
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public void SetStatusFlags(ulong flags)
     {
-        ulong cf = flags & 1;
+        ulong cf = flags & 1, zf = flags >> 6 & 1;
         // A result of 0 has even parity, 1 has odd; both have a clear sign.
-        ulong result = (flags & Rflags.ZF) != 0 ? 0ul : 1ul;
-        bool pf = (flags & Rflags.PF) != 0;
-        ulong flip = pf == (result == 0) ? 0ul : 0x100ul;
-        FlagResult = result;
-        FlagCarry = cf | flip | ((flags & Rflags.SF) << 56);
-        FlagXor = flags & Rflags.AF | ((((flags >> 11) ^ cf) & 1) << 63);
+        FlagResult = zf ^ 1;
+        FlagCarry = cf | ((flags >> 2 ^ zf) & 1) << 8 | (flags & Rflags.SF) << 56;
+        FlagXor = flags & Rflags.AF | ((flags >> 11 ^ cf) & 1) << 63;
     }
 
     private static ushort OffsetOfZero()

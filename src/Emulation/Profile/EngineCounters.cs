@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Iced.Intel;
 
 namespace VirtPS.Emulation;
@@ -16,11 +17,18 @@ internal sealed class EngineCounters
     public ulong Entries, Blocks, GuestBytes, Evictions, AccessMisses, OtherMisses, PageWalks;
 
     /// <summary>Generated code calls the interpreter for an instruction.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public unsafe void CountCall(Op* op)
     {
         if (op->Has(OpFlags.LeftToInterpreter))
             _left[(int)op->Code]++;
-        else if (op->IsMemory || op->Code is Code.Push_r64 or Code.Pop_r64 or Code.Retnq or Code.Call_rel32_64 or Code.Leaveq or Code.Pushfq or Code.Pushq_imm8 or Code.Pushq_imm32)
+        else
+            CountMiss(op);
+    }
+
+    private unsafe void CountMiss(Op* op)
+    {
+        if (op->IsMemory || op->Code is Code.Push_r64 or Code.Pop_r64 or Code.Retnq or Code.Call_rel32_64 or Code.Leaveq or Code.Pushfq or Code.Pushq_imm8 or Code.Pushq_imm32)
             AccessMisses++;
         else
             OtherMisses++;

@@ -74,6 +74,7 @@ public sealed unsafe partial class SoftVcpu
         return !waits || !X87Pending() || Raise(Vector.MF);
     }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private bool X87Pending() => (VectorFile.FswOf(S) & VectorFile.ErrorSummary) != 0;
 
     /// <summary>Linear address of an operand's first byte, for alignment checks.</summary>

@@ -1,8 +1,5 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.ExceptionServices;
-using System.Runtime.InteropServices;
 using VirtPS.Emulation.Thunks;
-using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
 namespace VirtPS.Emulation;
@@ -10,55 +7,18 @@ namespace VirtPS.Emulation;
 // What generated code asks of the interpreter: one instruction, or the rest of a block.
 public sealed unsafe partial class SoftVcpu
 {
-    [UnmanagedCallersOnly]
-    private static int InterpretForGeneratedCode(NativeCpu* n, uint site)
-    {
-        var cpu = Unsafe.As<SoftVcpu>(GCHandle.FromIntPtr(n->Self).Target!);
-        try
-        {
-            return (int)cpu.InterpretSite(site);
-        }
-        catch (Exception e)
-        {
-            // It cannot pass generated code; thrown again on the other side.
-            cpu._escaped = ExceptionDispatchInfo.Capture(e);
-            return (int)TranslatedExit.Exception;
-        }
-    }
-
-    [UnmanagedCallersOnly]
-    private static int InterpretRestForGeneratedCode(NativeCpu* n, uint site)
-    {
-        var cpu = Unsafe.As<SoftVcpu>(GCHandle.FromIntPtr(n->Self).Target!);
-        try
-        {
-            return (int)cpu.InterpretRest(site);
-        }
-        catch (Exception e)
-        {
-            cpu._escaped = ExceptionDispatchInfo.Capture(e);
-            return (int)TranslatedExit.Exception;
-        }
-    }
-
     /// <summary>
     /// Whether generated code may have the guest's vector registers in the host's: no control bit makes SSE or AVX fault, and no exception is unmasked. With less
     /// (an operating system without AVX) the interpreter executes vector instructions.
     /// </summary>
-    private uint VectorsReady()
-    {
-        const ulong Components = Xcr0.Sse | Xcr0.Avx;
-        const uint Masks = ThunkFrame.MxcsrDefault;
-        // A host without AVX lends SSE instructions only, which XCR0 does not govern.
-        bool avx = Partition.Engine.Host.Avx;
-        ulong controls = avx ? Cr4.OSFXSR | Cr4.OSXSAVE : Cr4.OSFXSR;
-        return (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (S->Cr4 & controls) == controls && (!avx || (S->Xcr0 & Components) == Components)
-            && (VectorFile.MxcsrOf(S) & Masks) == Masks ? 1u : 0;
-    }
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private uint VectorsReady() =>
+        (S->Cr0 & (Cr0.EM | Cr0.TS) | ~S->Cr4 & _vectorControls | ~S->Xcr0 & _vectorComponents | ~(ulong)VectorFile.MxcsrOf(S) & ThunkFrame.MxcsrDefault) == 0 ? 1u : 0;
 
     /// <summary>Whether generated code may have the guest's x87 state in the host's: x87 and MMX do not fault for control bits, everything is masked and nothing pending.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private uint X87StateReady() =>
-        (S->Cr0 & (Cr0.EM | Cr0.TS)) == 0 && (VectorFile.FcwOf(S) & VectorFile.X87Exceptions) == VectorFile.X87Exceptions && !X87Pending() ? 1u : 0;
+        (S->Cr0 & (Cr0.EM | Cr0.TS) | ~(ulong)VectorFile.FcwOf(S) & VectorFile.X87Exceptions) == 0 && !X87Pending() ? 1u : 0;
 
     /// <summary>Interprets from a site to the end of its block, or to where it is left; never <see cref="TranslatedExit.None"/>.</summary>
     private TranslatedExit InterpretRest(uint site)

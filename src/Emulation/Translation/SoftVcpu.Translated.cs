@@ -1,6 +1,4 @@
 using System.Runtime.CompilerServices;
-using System.Runtime.ExceptionServices;
-using System.Runtime.InteropServices;
 using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
@@ -16,13 +14,10 @@ public sealed unsafe partial class SoftVcpu
 
     private TranslationCache? _cache;
     private BlockTranslator? _translator;
-    private GCHandle _self;
     private int _faultRange = -1;
 
     /// <summary>Counts up when anything that the TLB said may not hold any more.</summary>
     private uint _tlbChanges;
-
-    private ExceptionDispatchInfo? _escaped;
 
     /// <summary>Pages whose code changed; under the partition's CodeLock. More than there is room for: all are looked at.</summary>
     private readonly ulong[] _stalePages = new ulong[MaxStalePages];
@@ -31,6 +26,9 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>Something of ring 3's that holds only as long as its pages stay mapped has been filled since the last flush; so have supervisor jumps to pages that are not global.</summary>
     private bool _userJumpsUsed, _localJumps;
+
+    /// <summary>Bits of CR4 and XCR0 without which vector instructions fault. A host without AVX lends SSE instructions only, which XCR0 does not govern.</summary>
+    private ulong _vectorControls, _vectorComponents;
 
     private int HeatOf(uint mode) => _cache is not null && BlockTranslator.Handles(mode) ? Partition.Engine.HotAfter : NeverHot;
 
@@ -44,17 +42,16 @@ public sealed unsafe partial class SoftVcpu
         if (Partition.Engine.LockStep)
             _lockStep = new LockStep(this);
         _faultRange = HostFaults.Instance?.Add(_cache.Start, _cache.Size, _cache.Stubs.ExitFault + _cache.Shift, _memory.StackPointer) ?? -1;
-        _self = GCHandle.Alloc(this, GCHandleType.Normal);
-        N->Self = GCHandle.ToIntPtr(_self);
         N->StatusMask = Rflags.Status;
         N->OtherFlagsMask = ~(Rflags.Status | Rflags.RF | Rflags.VM);
         N->LowBitsMask = 15;
-        N->InterpretRestHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretRestForGeneratedCode;
+        bool avx = Partition.Engine.Host.Avx;
+        _vectorControls = avx ? Cr4.OSFXSR | Cr4.OSXSAVE : Cr4.OSFXSR;
+        _vectorComponents = avx ? Xcr0.Sse | Xcr0.Avx : 0;
         N->VectorIdle = N->X87Idle = 1;
         N->HostMxcsr = ThunkFrame.MxcsrDefault;
         N->AlignedMask16 = ~0xFF0ul;
         N->AlignedMask32 = ~0xFE0ul;
-        N->InterpretHelper = (nint)(delegate* unmanaged<NativeCpu*, uint, int>)&InterpretForGeneratedCode;
         _userJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset + VcpuMemory.JumpCacheBytes, _cache.Executable(_cache.Stubs.ExitNowhere));
         _supervisorJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset, _cache.Executable(_cache.Stubs.ExitNowhere));
     }
@@ -65,8 +62,6 @@ public sealed unsafe partial class SoftVcpu
             HostFaults.Instance!.Remove(_faultRange);
         _cache?.Dispose();
         _lockStep?.Dispose();
-        if (_self.IsAllocated)
-            _self.Free();
     }
 
     /// <summary>Generated code; null under the interpreter.</summary>
@@ -160,15 +155,10 @@ public sealed unsafe partial class SoftVcpu
                     return Executed.Left;
                 case TranslatedExit.Fault:
                     return Executed.Fault;
-                case TranslatedExit.HostFault:
+                default:
                     string report = FaultReport.Write(_cache!, S, n->HostFaultRip, (int)n->HostFaultSignal);
                     Partition.Options.Log.Write(Sdk.LogLevel.Error, report);
                     throw new InvalidOperationException(report[..report.IndexOf('\n')].TrimEnd());
-                default:
-                    ExceptionDispatchInfo escaped = _escaped!;
-                    _escaped = null;
-                    escaped.Throw();
-                    break;
             }
         }
     }
@@ -216,6 +206,8 @@ public sealed unsafe partial class SoftVcpu
         return true;
     }
 
+    /// <summary>Executes generated code until it leaves, and interprets what it asks for meanwhile.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveOptimization)] // calls of native code are not compiled in advance, and this one should be fast at once
     private TranslatedExit EnterCode(Block* block)
     {
         NativeCpu* n = N;
@@ -226,7 +218,16 @@ public sealed unsafe partial class SoftVcpu
         _lockStep?.Begin(_cache!.At(block->Translation).Decoded, 0);
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
         var enter = (delegate* unmanaged<byte*, byte*, int>)(_cache!.Stubs.Enter + _cache.Shift);
+        var resume = (delegate* unmanaged<byte*, int>)(_cache.Stubs.Resume + _cache.Shift);
         var exit = (TranslatedExit)enter(_memory.StackPointer, _cache.Executable(block->Translation));
+        while (exit is TranslatedExit.Interpret or TranslatedExit.InterpretRest)
+        {
+            exit = exit == TranslatedExit.Interpret ? InterpretSite(n->ExitSite) : InterpretRest(n->ExitSite);
+            if (exit != TranslatedExit.None)
+                break;
+            exit = (TranslatedExit)resume(_memory.StackPointer);
+        }
+
         S->InstructionsRetired += *_memory.Hot(VcpuMemory.RetiredOffset);
         _engine.Entries++;
         _engine.Exits[(int)exit]++;

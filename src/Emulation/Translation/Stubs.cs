@@ -23,8 +23,11 @@ internal enum TranslatedExit
     /// <summary>A guest fault is recorded; RIP is at the instruction.</summary>
     Fault,
 
-    /// <summary>The interpreter threw; the exception is kept.</summary>
-    Exception,
+    /// <summary>An instruction, <see cref="NativeCpu.ExitSite"/>, is to be interpreted; then <see cref="Stubs.Resume"/>.</summary>
+    Interpret,
+
+    /// <summary>So is the rest of its block.</summary>
+    InterpretRest,
 
     /// <summary>A check for several accesses missed: the block goes on, at <see cref="NativeCpu.ExitSite"/>, in its second translation. RIP is not set.</summary>
     Unpinned,
@@ -60,18 +63,18 @@ internal readonly unsafe struct StubCode(StubName name, byte* address)
 }
 
 /// <summary>
-/// The common pieces of generated code: in and out, and the call of the interpreter for one instruction. Written once at the start of each code cache.
+/// The common pieces of generated code: in and out, also for one instruction that is to be interpreted. Written once at the start of each code cache.
 /// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
 /// </summary>
 internal sealed unsafe partial class Stubs
 {
     private static readonly int s_hostStack = OffsetOf(n => (byte*)&n->HostStack), s_resume = OffsetOf(n => (byte*)&n->Resume),
         s_exitSite = OffsetOf(n => (byte*)&n->ExitSite),
-        s_helper = OffsetOf(n => (byte*)&n->InterpretHelper), s_rip = OffsetOf(n => (byte*)&n->State.Rip),
+        s_rip = OffsetOf(n => (byte*)&n->State.Rip),
         s_rflags = OffsetOf(n => (byte*)&n->State.Rflags), s_requestMask = OffsetOf(n => (byte*)&n->RequestMask),
         s_statusMask = OffsetOf(n => (byte*)&n->StatusMask), s_otherMask = OffsetOf(n => (byte*)&n->OtherFlagsMask);
 
-    private static readonly int s_restHelper = OffsetOf(n => (byte*)&n->InterpretRestHelper), s_vectorReady = OffsetOf(n => (byte*)&n->VectorReady),
+    private static readonly int s_vectorReady = OffsetOf(n => (byte*)&n->VectorReady),
         s_hostMxcsr = OffsetOf(n => (byte*)&n->HostMxcsr), s_xsave = OffsetOf(n => n->State.Xsave);
 
     public static readonly int VectorIdleOffset = OffsetOf(n => (byte*)&n->VectorIdle), AlignedMask16Offset = OffsetOf(n => (byte*)&n->AlignedMask16),
@@ -92,6 +95,9 @@ internal sealed unsafe partial class Stubs
 
     /// <summary>From managed code: (stack pointer, code) → exit code.</summary>
     public byte* Enter { get; private set; }
+
+    /// <summary>From managed code after <see cref="TranslatedExit.Interpret"/>, the instruction being done: (stack pointer) → exit code.</summary>
+    public byte* Resume { get; private set; }
 
     /// <summary>Called with the site in R11D; comes back when the instruction is done and the next one is to be executed.</summary>
     public StubCode Interpret => Get(StubName.Interpret);
@@ -134,7 +140,7 @@ internal sealed unsafe partial class Stubs
     /// </summary>
     public StubCode VectorGate => Get(StubName.VectorGate);
 
-    private byte* _leave, _loadVectors, _saveVectors;
+    private byte* _leave, _leaveAside, _loadVectors, _saveVectors;
     private readonly byte*[] _codes = new byte*[Enum.GetValues<StubName>().Length];
 
     /// <summary>A stub by its name, which is the same in each run.</summary>
@@ -145,11 +151,18 @@ internal sealed unsafe partial class Stubs
     public void Emit(ref HostAssembler a)
     {
         EmitEnter(ref a);
+        _leave = a.Next;
         EmitLeave(ref a);
+        a.Return();
+        _leaveAside = a.Next;
+        EmitLeave(ref a);
+        a.Pop(HostReg.Rcx);
+        a.Op(0xFF, 4, HostReg.Rcx);
         EmitLoadVectors(ref a);
         EmitSaveVectors(ref a);
         if (_host.Xsave)
             EmitX87(ref a);
+        EmitResume(ref a);
         Begin(StubName.ExitLink, a);
         a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
         EmitExit(ref a, TranslatedExit.Link);
@@ -170,7 +183,7 @@ internal sealed unsafe partial class Stubs
         ExitFault = a.Next;
         EmitExit(ref a, TranslatedExit.HostFault);
         Begin(StubName.Interpret, a);
-        EmitInterpret(ref a, s_helper);
+        EmitInterpret(ref a, TranslatedExit.Interpret);
         Begin(StubName.VectorGate, a);
         EmitGate(ref a, s_vectorReady, _loadVectors);
         Begin(StubName.X87Gate, a);
@@ -284,50 +297,26 @@ internal sealed unsafe partial class Stubs
     private void EmitEnter(ref HostAssembler a)
     {
         Enter = a.Next;
-        foreach (HostReg r in s_preserved)
-            a.Push(r);
-        // The helper is called from this stack: its pointer must be a multiple of 16 there.
-        a.Lea(HostReg.Rsp, HostMemory.State(-8));
-        a.Store(new HostMemory(HostReg.Rdi, s_hostStack), HostReg.Rsp);
-        a.Move(HostReg.Rsp, HostReg.Rdi);
+        EmitSwitch(ref a);
         a.Store(HostMemory.State(s_resume), HostReg.Rsi);
         EmitReload(ref a);
         a.JumpMemory(HostMemory.State(s_resume));
     }
 
-    private void EmitLeave(ref HostAssembler a)
+    /// <summary>What managed code wants to find again is put on its stack, which is left for the vCPU's memory.</summary>
+    private static void EmitSwitch(ref HostAssembler a)
     {
-        _leave = a.Next;
-        a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
-        a.Lea(HostReg.Rsp, HostMemory.State(8));
-        for (int i = s_preserved.Length - 1; i >= 0; i--)
-            a.Pop(s_preserved[i]);
-        a.Return();
+        foreach (HostReg r in s_preserved)
+            a.Push(r);
+        a.Store(new HostMemory(HostReg.Rdi, s_hostStack), HostReg.Rsp);
+        a.Move(HostReg.Rsp, HostReg.Rdi);
     }
 
-    private void EmitExit(ref HostAssembler a, TranslatedExit code)
+    private void EmitResume(ref HostAssembler a)
     {
-        EmitSpill(ref a);
-        EmitSaveLive(ref a);
-        a.MoveImmediate(HostReg.Rax, (int)code);
-        a.Jump(_leave);
-    }
-
-    private void EmitInterpret(ref HostAssembler a, int helper)
-    {
-        // POP to memory addresses with the stack pointer after the pop.
-        a.Op(0x8F, 0, HostMemory.State(s_resume));
-        EmitSpill(ref a);
-        a.Lea(HostReg.Rdi, HostMemory.State(VcpuMemory.StateOffset));
-        a.Op(0x8B, (int)HostReg.Rsi, HostReg.R11);
-        a.Op(0x8B, (int)HostReg.R12, HostReg.R11);
-        EmitSaveLive(ref a);
-        a.Move(HostReg.Rbx, HostReg.Rsp);
-        a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
-        a.CallMemory(new HostMemory(HostReg.Rbx, helper));
-        a.Move(HostReg.Rsp, HostReg.Rbx);
-        a.Op(0x85, (int)HostReg.Rax, HostReg.Rax);
-        HostAssembler.Bind(a.JumpIf(5), _leave);
+        Resume = a.Next;
+        EmitSwitch(ref a);
+        a.Load32(HostReg.R12, HostMemory.State(s_exitSite));
         // TEST r12d, r12d; JNS
         a.Op(0x85, (int)HostReg.R12, HostReg.R12);
         byte* without = a.JumpIf(9);
@@ -335,9 +324,33 @@ internal sealed unsafe partial class Stubs
         a.Bind(without);
         EmitLoadAgainX87(ref a);
         EmitReload(ref a);
-        // A return, so that the processor's return prediction of the call stays right.
-        a.Op(0xFF, 6, HostMemory.State(s_resume));
-        a.Return();
+        a.JumpMemory(HostMemory.State(s_resume));
+    }
+
+    private static void EmitLeave(ref HostAssembler a)
+    {
+        a.Load(HostReg.Rsp, HostMemory.State(s_hostStack));
+        for (int i = s_preserved.Length - 1; i >= 0; i--)
+            a.Pop(s_preserved[i]);
+    }
+
+    private void EmitExit(ref HostAssembler a, TranslatedExit code, bool aside = false)
+    {
+        EmitSpill(ref a);
+        EmitSaveLive(ref a);
+        a.MoveImmediate(HostReg.Rax, (int)code);
+        a.Jump(aside ? _leaveAside : _leave);
+    }
+
+    /// <summary>
+    /// Called. Managed code is gone back to by a jump: the call that led here never returns, and a return now would not be where the processor predicts it.
+    /// </summary>
+    private void EmitInterpret(ref HostAssembler a, TranslatedExit code)
+    {
+        // POP to memory addresses with the stack pointer after the pop.
+        a.Op(0x8F, 0, HostMemory.State(s_resume));
+        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
+        EmitExit(ref a, code, aside: true);
     }
 
     private void EmitGate(ref HostAssembler a, int ready, byte* load)
@@ -350,7 +363,7 @@ internal sealed unsafe partial class Stubs
             a.Jump(load);
         a.BindShort(unable);
         a.Move(HostReg.Rcx, HostReg.R10);
-        EmitInterpret(ref a, s_restHelper);
+        EmitInterpret(ref a, TranslatedExit.InterpretRest);
     }
 
     /// <summary>A field in a subroutine, whose return address is below it.</summary>
