@@ -63,7 +63,7 @@ internal sealed unsafe class LockStepRules
 
     private static bool ExecutesOnce(in Instruction i)
     {
-        if (i.Mnemonic is Mnemonic.Cli or Mnemonic.Sti)
+        if (i.Mnemonic is Mnemonic.Cli or Mnemonic.Sti or Mnemonic.Swapgs)
             return false;
         if (i.IsPrivileged || i.IsStackInstruction && i.FlowControl is FlowControl.Interrupt || i.FlowControl is FlowControl.Interrupt or FlowControl.Exception or FlowControl.XbeginXabortXend)
             return true;
@@ -87,7 +87,7 @@ internal sealed unsafe class LockStepRules
     private static bool IsListed(Mnemonic m) => m is Mnemonic.Cpuid or Mnemonic.Rdtsc or Mnemonic.Rdtscp or Mnemonic.Rdrand or Mnemonic.Rdseed or Mnemonic.Rdpmc or Mnemonic.Rdpid
         or Mnemonic.Xgetbv or Mnemonic.In or Mnemonic.Out or Mnemonic.Insb or Mnemonic.Insw or Mnemonic.Insd or Mnemonic.Outsb or Mnemonic.Outsw or Mnemonic.Outsd
         or Mnemonic.Syscall or Mnemonic.Sysret or Mnemonic.Sysretq or Mnemonic.Sysenter or Mnemonic.Sysexit or Mnemonic.Sysexitq or Mnemonic.Iret or Mnemonic.Iretd or Mnemonic.Iretq
-        or Mnemonic.Retf or Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq or Mnemonic.Stac or Mnemonic.Clac or Mnemonic.Swapgs or Mnemonic.Enter or Mnemonic.Wrfsbase
+        or Mnemonic.Retf or Mnemonic.Popf or Mnemonic.Popfd or Mnemonic.Popfq or Mnemonic.Stac or Mnemonic.Clac or Mnemonic.Enter or Mnemonic.Wrfsbase
         or Mnemonic.Wrgsbase or Mnemonic.Sgdt or Mnemonic.Sidt or Mnemonic.Sldt or Mnemonic.Str or Mnemonic.Smsw or Mnemonic.Lfs or Mnemonic.Lgs or Mnemonic.Lss or Mnemonic.Lds or Mnemonic.Les
         or Mnemonic.Lar or Mnemonic.Lsl or Mnemonic.Verr or Mnemonic.Verw or Mnemonic.Vmcall or Mnemonic.Vmmcall or Mnemonic.Monitor or Mnemonic.Mwait
         or Mnemonic.Maskmovq or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu or Mnemonic.Ldmxcsr or Mnemonic.Vldmxcsr

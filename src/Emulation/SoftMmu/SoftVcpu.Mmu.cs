@@ -338,7 +338,7 @@ public sealed unsafe partial class SoftVcpu
             // Blocks were checked against the limit when they were found.
             _codeLimits = codeLimits;
             N->MapGeneration++;
-        _tlbChanges++;
+            _tlbChanges++;
             TranslationsUnmapped(global: true);
         }
 

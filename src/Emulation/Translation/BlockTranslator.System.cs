@@ -8,7 +8,7 @@ namespace VirtPS.Emulation;
 internal sealed unsafe partial class BlockTranslator
 {
     private static readonly int s_requests = Stubs.OffsetOf(n => (byte*)&n->State.Requests), s_lowBits = Stubs.OffsetOf(n => (byte*)&n->LowBitsMask),
-        s_selectors = Stubs.OffsetOf(n => (byte*)&n->State.ES.Selector);
+        s_selectors = Stubs.OffsetOf(n => (byte*)&n->State.ES.Selector), s_kernelGsBase = Stubs.OffsetOf(n => (byte*)&n->State.KernelGsBase);
 
     private bool EmitSystem(Op* op)
     {
@@ -20,6 +20,12 @@ internal sealed unsafe partial class BlockTranslator
                 return true;
             case Code.Sti when ring0:
                 EmitSti();
+                return true;
+            case Code.Swapgs when ring0 && _code64:
+                _a.Load(HostReg.R10, HostMemory.State(s_gsBase));
+                _a.Load(HostReg.R11, HostMemory.State(s_kernelGsBase));
+                _a.Store(HostMemory.State(s_gsBase), HostReg.R11);
+                _a.Store(HostMemory.State(s_kernelGsBase), HostReg.R10);
                 return true;
             case Code.Cld:
                 _a.Call(_cache.Stubs.ClearDirectionFlag);

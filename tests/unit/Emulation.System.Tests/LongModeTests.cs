@@ -400,6 +400,45 @@ public unsafe class LongModeTests
     }
 
     [Fact]
+    public void SWAPGS_exchanges_the_bases_at_once_and_is_ring_0s()
+    {
+        const ulong Kernel = 0x2_1000, Program = 0x2_2000;
+        void Prepare(ConformanceMachine m)
+        {
+            (m.State->GS.Base, m.State->KernelGsBase) = (Program, Kernel);
+            m.Write64((uint)Kernel, 1);
+            m.Write64((uint)Program, 2);
+        }
+
+        using ConformanceMachine m = Start(
+            a =>
+            {
+                a.xor(ecx, ecx);
+                a.stc();
+                a.swapgs();
+                a.mov(rax, __qword_ptr.gs[0]);
+                a.swapgs();
+                a.mov(rbx, __qword_ptr.gs[0]);
+                a.swapgs();
+                a.setc(cl);
+                a.hlt();
+            },
+            Prepare);
+        m.RunToHalt();
+        Assert.Equal((1ul, 2ul, 1ul), (m[Gpr.Rax], m[Gpr.Rbx], m[Gpr.Rcx]));
+        Assert.Equal((Kernel, Program), (m.State->GS.Base, m.State->KernelGsBase));
+        using ConformanceMachine user = Start(
+            a => a.swapgs(),
+            u =>
+            {
+                Prepare(u);
+                User(u, UserCode64);
+            });
+        Assert.Equal(Vector.GP, user.RunToException().Vector);
+        Assert.Equal((Program, Kernel), (user.State->GS.Base, user.State->KernelGsBase));
+    }
+
+    [Fact]
     public void SYSCALL_clearing_TF_leaves_no_trap_in_the_kernel()
     {
         using ConformanceMachine m = Start(

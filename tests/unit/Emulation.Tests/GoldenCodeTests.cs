@@ -23,6 +23,7 @@ public sealed unsafe class GoldenCodeTests
         ("division", a => a.div(rsi)),
         ("signed division", a => a.idiv(__dword_ptr[rbx])),
         ("interrupt flag", a => { a.cli(); a.sti(); }),
+        ("GS bases", a => a.swapgs()),
         ("flags pushed", a => a.pushfq()),
         ("direction flag", a => { a.std(); a.cld(); }),
         ("string instruction, flags live", a => a.movsq()),
