@@ -14,7 +14,10 @@ internal sealed unsafe partial class NativeRunner
     /// <summary>Linux's struct sigcontext (arch/x86): 23 words, then the pointer to the XSAVE area; at this offset in ucontext_t.</summary>
     private const int ContextOffset = 40, ContextWords = 23, RipIndex = 16;
 
-    private static readonly int[] s_signals = [SigIll, SigTrap, SigBus, SigFpe, SigSegv];
+    /// <summary>What the <see cref="Watch"/> sends; nobody else does.</summary>
+    private const int SigXcpu = 24;
+
+    private static readonly int[] s_signals = [SigIll, SigTrap, SigBus, SigFpe, SigSegv, SigXcpu];
 
     private readonly SigAction[] _before = new SigAction[s_signals.Length];
 
@@ -25,6 +28,8 @@ internal sealed unsafe partial class NativeRunner
     private struct FaultFrame
     {
         public fixed ulong Words[ContextWords];
+
+        /// <summary>1: a fault; 2: the watch has ended it.</summary>
         public ulong Happened;
     }
 
@@ -41,17 +46,21 @@ internal sealed unsafe partial class NativeRunner
 
     private void EmitFaultHandlers()
     {
+        // A watch that comes too late finds nobody.
+        byte* nobody = Here;
+        Emit(Instruction.Create(Code.Retnq));
         for (int i = 0; i < s_signals.Length; i++)
         {
+            bool watch = s_signals[i] == SigXcpu;
             SigAction now = default, before;
-            now.Handler = (nint)EmitFaultHandler(SavedOffset + 8 * i);
+            now.Handler = (nint)EmitFaultHandler(SavedOffset + 8 * i, watch ? 2 : 1);
             const int Info = 4, OnStack = 0x0800_0000, NoDefer = 0x4000_0000;
             now.Flags = Info | OnStack | NoDefer;
             // The stub must be complete, and know its predecessor, before it can be called.
             if (Sigaction(s_signals[i], null, &before) != 0)
                 throw new InvalidOperationException($"sigaction, error {Marshal.GetLastPInvokeError()}.");
             _before[i] = before;
-            *(nint*)(_layout.Stubs + SavedOffset + 8 * i) = before.Handler;
+            *(nint*)(_layout.Stubs + SavedOffset + 8 * i) = watch ? (nint)nobody : before.Handler;
             if (Sigaction(s_signals[i], &now, null) != 0)
                 throw new InvalidOperationException($"sigaction, error {Marshal.GetLastPInvokeError()}.");
         }
@@ -60,6 +69,7 @@ internal sealed unsafe partial class NativeRunner
     /// <summary>Gives the signals back.</summary>
     public void Dispose()
     {
+        _watch.Dispose();
         for (int i = 0; i < s_signals.Length; i++)
         {
             SigAction before = _before[i];
@@ -68,7 +78,7 @@ internal sealed unsafe partial class NativeRunner
     }
 
     // (rdi, rsi, rdx) = (signal, siginfo, ucontext).
-    private byte* EmitFaultHandler(int chainOffset)
+    private byte* EmitFaultHandler(int chainOffset, int happened)
     {
         byte* handler = Here;
         // Not by RIP: a wild jump of a program may have led anywhere.
@@ -82,7 +92,7 @@ internal sealed unsafe partial class NativeRunner
         CopyTo(FrameOffset, ContextWords);
         Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSI, new MemoryOperand(Register.RDX, ContextOffset + 8 * ContextWords)));
         CopyTo(OutOffset + MachineImage.XsaveOffset, MachineImage.XsaveSize / 8);
-        Emit(Instruction.Create(Code.Mov_rm64_imm32, Rip(FrameOffset + 8 * ContextWords), 1));
+        Emit(Instruction.Create(Code.Mov_rm64_imm32, Rip(FrameOffset + 8 * ContextWords), happened));
         LoadDataSegments(0, 64);
         Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSP, Rip(SavedRspOffset)));
         EmitLeave();
@@ -98,6 +108,12 @@ internal sealed unsafe partial class NativeRunner
 
     private void ReadFault(ref Outcome outcome)
     {
+        if (Frame->Happened == 2)
+        {
+            outcome.Vector = Outcome.Endless;
+            return;
+        }
+
         ulong* words = Frame->Words;
         MachineImage* image = Output;
         for (int i = 0; i < 16; i++)

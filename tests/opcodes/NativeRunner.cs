@@ -11,6 +11,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
     private const ushort Code32 = 0x23, Code64 = 0x33, Data = 0x2B;
     private static readonly Register[] s_calleeSaved = [Register.RBX, Register.RBP, Register.R12, Register.R13, Register.R14, Register.R15];
     private readonly Layout _layout;
+    private readonly Watch _watch;
     private readonly byte* _entry64, _entry32, _exit64, _exit32;
     private int _at;
 
@@ -29,6 +30,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         _exit32 = Here;
         EmitExit32();
         EmitFaultHandlers();
+        _watch = new Watch((int*)(layout.Stubs + RunningOffset), SigXcpu);
     }
 
     /// <summary>Whether the operating system lets a 64-bit process use a 32-bit code segment, which LAR tells.</summary>
@@ -76,6 +78,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         *end = 0xE9;
         *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
         Frame->Happened = 0;
+        _watch.Next();
         // SAFETY: a fault within the layout comes back through the handlers, which leave by the exit code.
         *(int*)(_layout.Stubs + RunningOffset) = 1;
         ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();

@@ -43,6 +43,9 @@ internal sealed unsafe class ProgramOracle : IDisposable
     /// <summary>Differences that were gone when the same program ran again: a signal in the midst of the native side, which pushes onto its stack.</summary>
     public int Transient { get; private set; }
 
+    /// <summary>Programs that did not end on the host within a second.</summary>
+    public int Endless { get; private set; }
+
     public bool Trace { get; init; }
 
     /// <summary>How programs ended, by vector.</summary>
@@ -71,7 +74,13 @@ internal sealed unsafe class ProgramOracle : IDisposable
         Load(generator.Program, before);
         for (int i = 0; i < inputs; i++)
         {
-            string? difference = RunAll(generator, images[i]);
+            string? difference = RunAll(generator, images[i], out bool endless);
+            if (endless)
+            {
+                Endless++;
+                return;
+            }
+
             Sequences++;
             if (difference == null)
                 continue;
@@ -79,7 +88,7 @@ internal sealed unsafe class ProgramOracle : IDisposable
             Load(generator.Program, before);
             string? again = null;
             for (int k = 0; k <= i && again == null; k++)
-                again = RunAll(generator, images[k]);
+                again = RunAll(generator, images[k], out _);
             if (again == null)
             {
                 Transient++;
@@ -106,12 +115,15 @@ internal sealed unsafe class ProgramOracle : IDisposable
         _layout.Dispose();
     }
 
-    private string? RunAll(ProgramGenerator generator, in MachineImage input)
+    private string? RunAll(ProgramGenerator generator, in MachineImage input, out bool endless)
     {
         Sequence program = generator.Program;
         byte* start = (byte*)program.Origin, end = start + program.Length;
         _native.RunProgram(start, end, _bits, input, out Outcome native);
         _ends[native.Name] = _ends.GetValueOrDefault(native.Name) + 1;
+        endless = native.Vector == Outcome.Endless;
+        if (endless)
+            return null;
         foreach ((string name, GuestRunner guest) in _guests)
         {
             string? failure = guest.RunProgram(start, end, _bits, input, out Outcome outcome);
