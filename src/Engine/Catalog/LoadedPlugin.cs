@@ -1,6 +1,6 @@
 using System.Reflection;
 using System.Runtime.Loader;
-using McMaster.NETCore.Plugins;
+using McMaster.NETCore.Plugins.Loader;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Devices;
 using VirtPS.Sdk.Plugins;
@@ -72,12 +72,12 @@ internal sealed class LoadedPlugin
 
     private static Assembly LoadAssembly(string path)
     {
-        PluginLoader loader = PluginLoader.CreateFromAssemblyFile(path, config =>
-        {
-            foreach (string name in s_sharedNames.Where(IsInHost))
-                config.SharedAssemblies.Add(new AssemblyName(name));
-        });
-        return loader.LoadDefaultAssembly();
+        // The builder alone: PluginLoader would look into the .runtimeconfig.json of worker and plugin for further folders, and a plugin is one folder (its files' hashes are
+        // what is registered). Lazy: what shared assemblies refer to comes from the worker as well, but is loaded when it is used, not all 70 at once.
+        AssemblyLoadContextBuilder builder = new AssemblyLoadContextBuilder().SetMainAssemblyPath(path).IsLazyLoaded(true);
+        foreach (string name in s_sharedNames.Where(IsInHost))
+            builder.PreferDefaultLoadContextAssembly(new AssemblyName(name));
+        return builder.Build().LoadFromAssemblyPath(path);
     }
 
     // The loader wants every shared assembly to be there; a host without the emulation lets its users bring their own.
