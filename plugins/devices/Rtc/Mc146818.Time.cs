@@ -81,7 +81,7 @@ internal sealed partial class Mc146818
         if ((_s.B & RegB.Pie) != 0 && PeriodicTicks is { } period && !DividerHeld)
         {
             long tick = ((Ticks(now) / period) + 1) * period;
-            next = PhaseOrigin + (long)((((Int128)tick * Second) + TimeBase - 1) / TimeBase);
+            next = PhaseOrigin + (tick / TimeBase * Second) + (((tick % TimeBase * Second) + TimeBase - 1) / TimeBase);
         }
 
         if (!Halted && (_s.B & RegB.Uie) != 0)
@@ -103,7 +103,12 @@ internal sealed partial class Mc146818
     /// <summary>Where ticks are counted from: some second boundary. All periods divide a second, so any will do as long as the phase stays.</summary>
     private long PhaseOrigin => (_s.SecondAt % Second) - Second;
 
-    private long Ticks(long at) => (long)((Int128)(at - PhaseOrigin) * TimeBase / Second);
+    // Whole seconds and the rest apart, because the product needs more than 64 bits, and what uses Int128 is not compiled ahead of time.
+    private long Ticks(long at)
+    {
+        (long seconds, long rest) = Math.DivRem(at - PhaseOrigin, Second);
+        return (seconds * TimeBase) + (rest * TimeBase / Second);
+    }
 
     /// <summary>The first second after <paramref name="from"/> at which the three alarm bytes match; null when they never do.</summary>
     private long? NextAlarm(long from)

@@ -10,8 +10,7 @@ namespace VirtPS.Engine;
 public class NondeterminismSource
 {
     /// <summary>Monotonic host time in nanoseconds, from an arbitrary start.</summary>
-    public virtual ulong HostNanoseconds =>
-        Stopwatch.Frequency == 1_000_000_000 ? (ulong)Stopwatch.GetTimestamp() : (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * 1_000_000_000 / (ulong)Stopwatch.Frequency);
+    public virtual ulong HostNanoseconds => Stopwatch.Frequency == 1_000_000_000 ? (ulong)Stopwatch.GetTimestamp() : ScaledTimestamp();
 
     /// <summary>The host's date, read once at power-on.</summary>
     public virtual DateTimeOffset UtcNow => DateTimeOffset.UtcNow;
@@ -29,4 +28,7 @@ public class NondeterminismSource
     public virtual void InterruptDelivered(int vcpu, byte vector, ulong instructionsRetired)
     {
     }
+
+    // Apart, because what uses UInt128 is not compiled ahead of time.
+    private static ulong ScaledTimestamp() => (ulong)((UInt128)(ulong)Stopwatch.GetTimestamp() * 1_000_000_000 / (ulong)Stopwatch.Frequency);
 }

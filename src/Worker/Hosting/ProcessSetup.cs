@@ -73,7 +73,7 @@ internal static partial class ProcessSetup
             return;
         using SafeFileHandle nothing = File.OpenHandle("/dev/null", FileMode.Open, FileAccess.ReadWrite, FileShare.ReadWrite);
         int kept = keep is FileStream file ? (int)file.SafeFileHandle.DangerousGetHandle() : -1;
-        List<int>[] targets = [.. Enumerable.Range(0, FirstFreeDescriptor).Select(fd => Duplicates(fd, kept))];
+        List<int>[] targets = FindDuplicates(kept);
         for (int fd = 0; fd < FirstFreeDescriptor; fd++)
         {
             SafeFileHandle source = fd == 0 ? nothing : log;
@@ -83,16 +83,22 @@ internal static partial class ProcessSetup
         }
     }
 
-    /// <summary>Descriptors from 3 up that are the same pipe, file or terminal as <paramref name="standard"/>.</summary>
-    private static List<int> Duplicates(int standard, int kept)
+    /// <summary>For each standard descriptor those from 3 up that are the same pipe, file or terminal. Each descriptor is looked at once: a worker has some 80 when it starts.</summary>
+    private static List<int>[] FindDuplicates(int kept)
     {
-        var same = new List<int>();
-        if (!OperatingSystem.IsLinux() || TargetOf(standard) is not { } target)
+        List<int>[] same = [[], [], []];
+        if (!OperatingSystem.IsLinux())
             return same;
+        string?[] standard = [TargetOf(0), TargetOf(1), TargetOf(2)];
         foreach (int fd in OpenDescriptors())
         {
-            if (fd >= FirstFreeDescriptor && fd != kept && TargetOf(fd) == target)
-                same.Add(fd);
+            if (fd < FirstFreeDescriptor || fd == kept || TargetOf(fd) is not { } target)
+                continue;
+            for (int i = 0; i < FirstFreeDescriptor; i++)
+            {
+                if (standard[i] == target)
+                    same[i].Add(fd);
+            }
         }
 
         return same;

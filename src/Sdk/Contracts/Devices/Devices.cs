@@ -194,7 +194,7 @@ public abstract class DeviceFactory<TSpec> : IDeviceFactory where TSpec : class,
         TSpec typed;
         try
         {
-            typed = System.Text.Json.JsonSerializer.Deserialize<TSpec>(spec, DeviceJson.Options) ?? new TSpec();
+            typed = SpecReader.TryRead<TSpec>(spec) ?? System.Text.Json.JsonSerializer.Deserialize<TSpec>(spec, DeviceJson.Options) ?? new TSpec();
         }
         catch (System.Text.Json.JsonException e)
         {
