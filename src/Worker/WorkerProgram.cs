@@ -71,6 +71,8 @@ internal static class WorkerProgram
     private static int Host(VmRun run, WorkerOptions options, IWorkerMachineFactory factory, Stream report, Task terminated)
     {
         WorkerServer? server = null;
+        // Finding and loading plugins takes as long as all else here.
+        run.BeginMaking(factory, options);
         try
         {
             StorePaths.EnsureRuntimeFolder(run.Socket);
@@ -87,7 +89,7 @@ internal static class WorkerProgram
         using (server)
         {
             run.Log.Write(LogLevel.Information, $"Worker {VirtHost.BuildVersion}, process {Environment.ProcessId}, starts '{run.Configuration.Name}'.");
-            MachineEnd end = PowerOnAndWait(run, options, factory, report, terminated);
+            MachineEnd end = PowerOnAndWait(run, report, terminated);
             run.CompleteStreams();
             run.Log.Write(LogLevel.Information, $"Ended: {end.State}: {end.Reason}");
             run.RecordEnd(end);
@@ -99,11 +101,11 @@ internal static class WorkerProgram
         return Success;
     }
 
-    private static MachineEnd PowerOnAndWait(VmRun run, WorkerOptions options, IWorkerMachineFactory factory, Stream report, Task terminated)
+    private static MachineEnd PowerOnAndWait(VmRun run, Stream report, Task terminated)
     {
         try
         {
-            run.PowerOn(factory, options);
+            run.PowerOn();
         }
         catch (Exception e)
         {

@@ -27,6 +27,7 @@ internal sealed class VmRun : IDisposable
     private readonly long _poweredOn;
     private VmDocument _document;
     private CpuUsage? _usage;
+    private Task<IWorkerMachine>? _making;
     private string? _notStarted;
 
     private VmRun(VmStore store, FileLock held, VmDocument document)
@@ -104,10 +105,17 @@ internal sealed class VmRun : IDisposable
         }));
     }
 
-    /// <summary>Makes the machine and starts the guest. What is wrong comes back here; the run must then be ended by <see cref="RecordEnd"/>.</summary>
-    public void PowerOn(IWorkerMachineFactory factory, WorkerOptions options)
+    /// <summary>Begins to make the machine on another thread, while this one goes on. <see cref="PowerOn"/> waits for it.</summary>
+    public void BeginMaking(IWorkerMachineFactory factory, WorkerOptions options)
     {
-        Machine = factory.Create(Configuration, Console, Log, options);
+        VmConfiguration configuration = Configuration;
+        _making = Task.Run(() => factory.Create(configuration, Console, Log, options));
+    }
+
+    /// <summary>Starts the guest. What was wrong with the machine comes back here, too; the run must then be ended by <see cref="RecordEnd"/>.</summary>
+    public void PowerOn()
+    {
+        Machine = _making!.GetAwaiter().GetResult();
         Trace = new TraceHub(Machine);
         Machine.PowerOn();
         _usage = new CpuUsage(Machine);
@@ -188,9 +196,17 @@ internal sealed class VmRun : IDisposable
     {
         _usage?.Dispose();
         Trace?.Dispose();
-        Machine?.Dispose();
+        DisposeMachine();
         Console.Dispose();
         ReleaseLock();
+    }
+
+    private void DisposeMachine()
+    {
+        // A run that ended before it could be recorded may have a machine that nobody has asked for yet. What was wrong with that one does not matter any more.
+        if (Machine is null && _making is { } making && ((IAsyncResult)making).AsyncWaitHandle.WaitOne() && making.IsCompletedSuccessfully)
+            Machine = making.Result;
+        Machine?.Dispose();
     }
 
     /// <summary>Ends what the machine's end ends: traces and console complete, so that their followers get the rest and then the end.</summary>
