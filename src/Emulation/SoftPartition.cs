@@ -30,13 +30,18 @@ internal sealed unsafe class MappedSlot
     public readonly PageInfo* Pages;
     public readonly bool ReadOnly;
 
-    public MappedSlot(MemorySlot slot)
+    /// <summary>Null where nobody populates memory ahead.</summary>
+    public readonly MemoryAhead.Region? Ahead;
+
+    public MappedSlot(MemorySlot slot, MemoryAhead? ahead)
     {
         (Slot, Gpa, Size, ReadOnly) = (slot, slot.Gpa, slot.Size, slot.ReadOnly);
         Host = slot.Address;
         Flags = slot.PageFlags;
         // SAFETY: freed by the partition when no vCPU exists any more.
         Pages = (PageInfo*)NativeMemory.AllocZeroed((nuint)slot.PageCount, (nuint)sizeof(PageInfo));
+        if (!ReadOnly)
+            Ahead = ahead?.Add(Host, Size, inOrder: false);
     }
 }
 
@@ -63,6 +68,9 @@ public sealed unsafe class SoftPartition : IPartition
 
     /// <summary>Blocks of former runs; null: none are kept.</summary>
     internal TranslationStore? Store { get; }
+
+    /// <summary>Null: memory gets its pages when it is touched.</summary>
+    internal MemoryAhead? Ahead { get; } = MemoryAhead.TryCreate();
 
     public PartitionOptions Options { get; }
 
@@ -103,7 +111,7 @@ public sealed unsafe class SoftPartition : IPartition
     {
         lock (_gate)
         {
-            var mapped = new MappedSlot(slot);
+            var mapped = new MappedSlot(slot, Ahead);
             _everMapped.Add(mapped);
             Volatile.Write(ref _slots, [.. _slots.Append(mapped).OrderByDescending(s => s.Size)]);
         }
@@ -121,7 +129,11 @@ public sealed unsafe class SoftPartition : IPartition
         }
 
         if (mapped is not null)
+        {
             InvalidateCode(mapped, 0, mapped.Size);
+            mapped.Ahead?.Stop();
+        }
+
         FlushAll(SoftVcpu.RequestFlushTlb);
     }
 
@@ -202,6 +214,7 @@ public sealed unsafe class SoftPartition : IPartition
     /// <summary>Disposes the vCPUs that still exist; none may be running.</summary>
     public void Dispose()
     {
+        Ahead?.Dispose();
         foreach (SoftVcpu v in Vcpus)
             v.Dispose();
         Store?.Dispose();

@@ -92,15 +92,20 @@ internal sealed unsafe class CodeArena : IDisposable
 {
     /// <summary>Room for the largest block is kept free.</summary>
     private const int Margin = 64 * 1024;
+
+    /// <summary>So many bytes before it is reached, memory should get its pages. A vCPU that decodes little has no thread for that.</summary>
+    private const int Soon = 3 << 19;
     private readonly byte* _memory;
     private readonly nuint _size;
+    private readonly MemoryAhead.Region? _ahead;
     private nuint _used;
 
-    public CodeArena(nuint size)
+    public CodeArena(nuint size, MemoryAhead? ahead)
     {
         _size = size;
         // SAFETY: freed in Dispose; Allocate stays below _size because callers check IsFull before each block.
         _memory = LargeMemory.Allocate(size);
+        _ahead = ahead?.Add(_memory, size, inOrder: true);
     }
 
     public bool IsFull => _used + Margin > _size;
@@ -112,6 +117,8 @@ internal sealed unsafe class CodeArena : IDisposable
     {
         byte* p = _memory + _used;
         _used += Round(bytes);
+        if (_ahead is not null && _ahead.IsNew(_used + Soon))
+            _ahead.Touch(_used + Soon);
         return p;
     }
 
@@ -133,5 +140,9 @@ internal sealed unsafe class CodeArena : IDisposable
 
     private static nuint Round(int bytes) => (nuint)(bytes + 63) & ~(nuint)63;
 
-    public void Dispose() => LargeMemory.Free(_memory);
+    public void Dispose()
+    {
+        _ahead?.Stop();
+        LargeMemory.Free(_memory);
+    }
 }

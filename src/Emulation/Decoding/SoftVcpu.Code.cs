@@ -22,7 +22,7 @@ public sealed unsafe partial class SoftVcpu
 
     private void InitializeCode()
     {
-        _arena = new CodeArena(Partition.Options.VcpuCount <= 2 ? ArenaSize : ArenaSizeOfMany);
+        _arena = new CodeArena(Partition.Options.VcpuCount <= 2 ? ArenaSize : ArenaSizeOfMany, Partition.Ahead);
         // SAFETY: freed in FreeCode; indices are masked by the sizes.
         _jumpCache = (Block**)NativeMemory.AllocZeroed(JumpCacheSize, (nuint)sizeof(Block*));
         N->JumpCache = _jumpCache;

@@ -145,6 +145,8 @@ public sealed unsafe partial class SoftVcpu
     private void Fill(ulong linear, int view, in Translation t, MappedSlot slot)
     {
         NoteLarge(linear, in t);
+        if (slot.Ahead is { } ahead && ahead.IsNew(t.Gpa - slot.Gpa))
+            ahead.Touch(t.Gpa - slot.Gpa);
         TlbEntry* e = _views[view].Take(linear, t.Global);
         e->Addend = (ulong)slot.Host + (t.Gpa - slot.Gpa) - linear;
         e->Gpa = t.Gpa & ~0xFFFul | (t.Global ? TlbEntry.Global : 0) | (t.MayWrite ? TlbEntry.MayWrite : 0);
