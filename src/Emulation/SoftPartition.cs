@@ -60,6 +60,7 @@ public sealed unsafe class SoftPartition : IPartition
             throw new VirtException("StrategyOptionInvalid", $"lockstep=true needs a VM of one vCPU; this one has {options.VcpuCount}: the others would write memory between the two executions.", "Use -ProcessorCount 1, or leave lockstep out.", "lockstep");
         Options = options;
         Engine = engine;
+        DecodingTables.BeginMaking();
         if (engine.StoreFolder is { } folder && engine.Translate && EngineOptions.CanTranslate)
             Store = new TranslationStore(folder, engine, options.Log);
     }
