@@ -119,7 +119,7 @@ public sealed class PcMachineTests
         Machine machine = Builder(Configuration(commandLine: "exit"), console).Build();
         machine.PowerOn();
         int moves = 0;
-        while (machine.WaitForEnd(TimeSpan.FromMilliseconds(10 + (moves * 13))) is null && moves < 6)
+        while (machine.WaitForEnd(TimeSpan.FromMilliseconds(3 + (moves * 4))) is null && moves < 6)
         {
             try
             {
