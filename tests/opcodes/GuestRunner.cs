@@ -138,6 +138,14 @@ internal sealed unsafe class GuestRunner : IDisposable
         InvalidatePage(start + code.Length + 2);
     }
 
+    /// <summary>Clears a few bytes of code.</summary>
+    public void Clear(byte* start, int length)
+    {
+        CopyIn(start, new byte[length]);
+        InvalidatePage(start);
+        InvalidatePage(start + length - 1);
+    }
+
     /// <summary>Runs a program that is in place until it reaches <paramref name="end"/> or faults. Null, or what went wrong otherwise.</summary>
     public string? RunProgram(byte* start, byte* end, int bits, in MachineImage input, out Outcome outcome)
     {

@@ -202,8 +202,23 @@ internal sealed unsafe class ProgramOracle : IDisposable
         return all;
     }
 
+    /// <summary>Bytes of the ways out behind a program, the longer of both sides.</summary>
+    private const int ExitLength = 5;
+
+    /// <summary>Where the last program ended.</summary>
+    private byte* _exit;
+
     private void Load(Sequence program, byte[] memory)
     {
+        // Whoever runs into what is left of a former program must not find its way out, which is another on each side.
+        if (_exit != null)
+        {
+            new Span<byte>(_exit, ExitLength).Clear();
+            foreach ((string _, GuestRunner guest) in _guests)
+                guest.Clear(_exit, ExitLength);
+        }
+
+        _exit = (byte*)program.Origin + program.Length;
         ReadOnlySpan<byte> all = memory, code = program.Code(program.Length);
         Put(_layout.Sandbox, all[..(SavedPages * Layout.Page)]);
         Put(_layout.Table, all.Slice(SavedPages * Layout.Page, 2 * Layout.Page));

@@ -69,7 +69,7 @@ internal sealed unsafe class ThunkCache(HostFeatures host) : IDisposable
             info->Flags |= ThunkFlags.Mxcsr;
         if (ThunkFacts.MustBeAligned(n))
             info->Flags |= ThunkFlags.Aligned;
-        if (info->Class is VectorClass.Mmx or VectorClass.SseMmx && ThunkFacts.EntersMmx(n))
+        if (info->Class is VectorClass.Mmx or VectorClass.SseMmx)
             info->Flags |= ThunkFlags.MmxTransition;
         if (ThunkFacts.Underflow(n, out int size, out int count))
         {

@@ -15,7 +15,8 @@ internal static class ThunkFacts
                 return VectorClass.X87;
         }
 
-        bool mm = n.Mnemonic is Mnemonic.Cvtpi2ps or Mnemonic.Cvtpi2pd, xmm = mm;
+        // From memory, CVTPI2PD has nothing to do with MMX: it leaves the x87 state as it is and takes no x87 exception (SDM Vol. 2A, CVTPI2PD).
+        bool mm = n.Mnemonic == Mnemonic.Cvtpi2ps, xmm = mm;
         for (int i = 0; i < n.OpCount; i++)
         {
             if (n.GetOpKind(i) != OpKind.Register)
@@ -28,9 +29,6 @@ internal static class ThunkFacts
         xmm |= n.Mnemonic is Mnemonic.Cvtps2pi or Mnemonic.Cvttps2pi or Mnemonic.Cvtpd2pi or Mnemonic.Cvttpd2pi;
         return !mm ? VectorClass.Sse : xmm ? VectorClass.SseMmx : VectorClass.Mmx;
     }
-
-    /// <summary>CVTPI2PD from memory alone leaves the x87 state as it is (SDM Vol. 2A, CVTPI2PD).</summary>
-    public static bool EntersMmx(in Instruction n) => n.Mnemonic != Mnemonic.Cvtpi2pd || n.Op1Kind == OpKind.Register;
 
     /// <summary>Legacy SSE faults on unaligned 16-byte operands but for the forms made for them; VEX only in the aligned forms (SDM Vol. 2A table 2-21).</summary>
     public static bool MustBeAligned(in Instruction n)

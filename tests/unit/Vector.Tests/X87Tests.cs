@@ -28,6 +28,8 @@ public sealed unsafe class X87Tests : IDisposable
         Assert.StartsWith("#MF", _guest.Run(a => a.fld1()));
         Assert.StartsWith("#MF", _guest.Run(a => a.wait()));
         Assert.StartsWith("#MF", _guest.Run(a => a.paddb(mm1, mm2)));
+        Assert.StartsWith("#MF", _guest.Run(a => a.cvtpi2pd(xmm1, mm2)));
+        Assert.Null(_guest.Run(a => a.cvtpi2pd(xmm1, __qword_ptr[_guest.Data])));
         Assert.Null(_guest.Run(a =>
         {
             a.fnclex();
