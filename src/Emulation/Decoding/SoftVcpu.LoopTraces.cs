@@ -1,12 +1,15 @@
+using Iced.Intel;
+
 namespace VirtPS.Emulation;
 
 // Rounds over several blocks. A compiler lays out a loop for the way that it thinks is taken, and often another one is: then a round goes over several blocks, counts and jumps at the end of each, and is none of the
 // loops of one block that are translated best. When a block becomes hot from which branches that were taken, forward and within the page, lead back to its start, the way is put together
-// as one block for the translator: instructions in the order in which they are executed. The interpreter never sees it.
+// as one block for the translator: instructions in the order in which they are executed. The interpreter never sees it. A short round without memory accesses, for which rounds without
+// checks (BlockTranslator.Rounds) do nothing, is there several times, so that one count and one look for requests serve them all.
 public sealed unsafe partial class SoftVcpu
 {
     /// <summary>Instructions of a round at most, as of a loop of one block; and blocks that it goes over.</summary>
-    private const int LongestTrace = 20, MostPieces = 6;
+    private const int LongestTrace = 20, MostPieces = 6, MostRepeats = 4;
 
     /// <summary>A part of a trace: the first instructions of a block.</summary>
     private struct Piece
@@ -21,9 +24,31 @@ public sealed unsafe partial class SoftVcpu
         if (head->CrossesPage || (head->Mode & CodeMode.SizeMask) != CodeMode.Bits64 || _lockStep is not null || _arena!.IsFull)
             return head;
         Span<Piece> pieces = stackalloc Piece[MostPieces];
-        int count = FindRound(head, pieces);
-        return count > 1 ? MakeTrace(head, pieces[..count]) : head;
+        int count = FindRound(head, pieces), repeats = RepeatsOf(pieces[..count]);
+        return count > 1 || repeats > 1 ? MakeTrace(head, pieces[..count], repeats) : head;
     }
+
+    /// <summary>How often a round stands in its trace.</summary>
+    private int RepeatsOf(Span<Piece> round)
+    {
+        int length = 0;
+        foreach (Piece piece in round)
+        {
+            length += piece.Count;
+            for (int i = 0; i < piece.Count; i++)
+            {
+                Op* op = piece.From->Ops + i;
+                bool branch = op->Handler is HotForms.JmpRel or (>= HotForms.Jo and <= HotForms.Jg);
+                if (!branch && !IsOfRegistersOnly(op))
+                    return 1;
+            }
+        }
+
+        return length == 0 ? 1 : Math.Min(MostRepeats, LongestTrace / length);
+    }
+
+    private bool IsOfRegistersOnly(Op* op) =>
+        op->Code is Code.Lea_r64_m or Code.Lea_r32_m || op->Handler == HotForms.Nop || (!op->IsMemory && GuestForm.TryRead(op, Partition.Engine.Host, out _));
 
     /// <summary>Follows branches that were taken, to a conditional one that leads to the start of <paramref name="head"/>. The number of pieces, or 0.</summary>
     private int FindRound(Block* head, Span<Piece> pieces)
@@ -84,7 +109,7 @@ public sealed unsafe partial class SoftVcpu
         return null;
     }
 
-    private Block* MakeTrace(Block* head, Span<Piece> pieces)
+    private Block* MakeTrace(Block* head, Span<Piece> pieces, int repeats)
     {
         var trace = (Block*)_arena!.Peek;
         *trace = *head;
@@ -93,8 +118,9 @@ public sealed unsafe partial class SoftVcpu
         trace->Translation = 0;
         int count = 0;
         uint bytes = 0;
-        foreach (Piece piece in pieces)
+        for (int n = 0; n < pieces.Length * repeats; n++)
         {
+            Piece piece = pieces[n % pieces.Length];
             int shift = (int)(piece.From->Gpa - head->Gpa);
             for (int i = 0; i < piece.Count; i++)
             {

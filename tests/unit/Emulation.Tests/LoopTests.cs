@@ -9,6 +9,14 @@ public sealed unsafe class LoopTests
     private const ulong Array = 0x40_0000, Frames = 0x20_0000;
     private const int Pages = 16;
 
+    private enum Kind
+    {
+        OneBlock, SeveralBlocks,
+
+        /// <summary>Short, of one block or several, without memory.</summary>
+        Registers,
+    }
+
     private static readonly AssemblerRegister64[] s_bases = [rsi, rdi, rbx, r8, r12, rbp];
 
     [Theory]
@@ -16,41 +24,59 @@ public sealed unsafe class LoopTests
     [InlineData(0, 2)]
     [InlineData(3, 3)]
     [InlineData(3, 4)]
-    public void Random_loops_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 0, detours: false);
+    public void Random_loops_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 0, Kind.OneBlock);
 
     [Theory]
     [InlineData(0, 5)]
     [InlineData(0, 6)]
     [InlineData(3, 7)]
     [InlineData(3, 8)]
-    public void Random_loops_of_several_blocks_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, detours: true);
+    public void Random_loops_of_several_blocks_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, Kind.SeveralBlocks);
 
-    private static void Compare(int ring, int seed, int hotAfter, bool detours)
+    [Theory]
+    [InlineData(0, 9)]
+    [InlineData(3, 10)]
+    [InlineData(3, 11)]
+    public void Random_short_loops_of_registers_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, Kind.Registers);
+
+    private static void Compare(int ring, int seed, int hotAfter, Kind kind)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var random = new Random(seed);
         using var interpreter = new TestGuest(engine: new EngineOptions());
-        int traces = 0;
+        int traces = 0, repeats = 0;
         using var translator = new TestGuest(engine: new EngineOptions
         {
             Translate = true, HotAfter = hotAfter,
-            AfterTranslation = (cpu, at) => traces += FollowsCondition(cpu.Translations!.At(((Block*)at)->Translation).Decoded) ? 1 : 0,
+            AfterTranslation = (cpu, at) =>
+            {
+                Block* decoded = cpu.Translations!.At(((Block*)at)->Translation).Decoded;
+                repeats += IsRepeated(decoded) ? 1 : 0;
+                traces += !IsRepeated(decoded) && FollowsCondition(decoded) ? 1 : 0;
+            },
         });
         ulong table = Prepare(interpreter, ring);
         Assert.Equal(table, Prepare(translator, ring));
         using var stop = new CancellationTokenSource();
         // Loops look for requests now and then; there always is one.
         Thread kicks = Kick(translator.Cpu, stop.Token);
-        for (int i = 0; i < 400; i++)
+        try
         {
-            int code = random.Next(), data = random.Next();
-            string text = Run(interpreter, ring, table, code, data, detours);
-            Assert.Equal((code, text), (code, Run(translator, ring, table, code, data, detours)));
+            for (int i = 0; i < 400; i++)
+            {
+                int code = random.Next(), data = random.Next();
+                string text = Run(interpreter, ring, table, code, data, kind);
+                Assert.Equal((code, text), (code, Run(translator, ring, table, code, data, kind)));
+            }
+        }
+        finally
+        {
+            stop.Cancel();
+            kicks.Join();
         }
 
-        stop.Cancel();
-        kicks.Join();
-        Assert.True(detours ? traces > 20 : traces == 0, $"{traces} loops of several blocks were put together");
+        Assert.True(kind == Kind.SeveralBlocks ? traces > 20 : kind == Kind.Registers || traces == 0, $"{traces} loops of several blocks were put together");
+        Assert.True(kind != Kind.Registers || repeats > 100, $"{repeats} rounds were written several times");
     }
 
     /// <summary>Whether what was translated goes on where a conditional branch leads.</summary>
@@ -59,6 +85,18 @@ public sealed unsafe class LoopTests
         for (Op* op = decoded->Ops; op < decoded->Ops + decoded->Count - 1; op++)
         {
             if (HotForms.IsConditionalBranch(op->Code) && op[1].Offset != op->Offset + op->Length)
+                return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Whether what was translated has its first instruction twice.</summary>
+    private static bool IsRepeated(Block* decoded)
+    {
+        for (uint i = 1; i < decoded->Count; i++)
+        {
+            if (decoded->Ops[i].Offset == 0)
                 return true;
         }
 
@@ -94,10 +132,13 @@ public sealed unsafe class LoopTests
     }
 
     /// <summary>Everything that can be seen behind one random loop.</summary>
-    private static string Run(TestGuest g, int ring, ulong table, int code, int data, bool detours)
+    private static string Run(TestGuest g, int ring, ulong table, int code, int data, Kind kind)
     {
         Map(g, table, new Random(data));
-        Emit(g, new Random(code), detours);
+        if (kind == Kind.Registers)
+            EmitShort(g, new Random(code));
+        else
+            Emit(g, new Random(code), kind == Kind.SeveralBlocks);
         var random = new Random(data ^ 0x5555);
         for (int r = 0; r < 16; r++)
             g.S->Gpr[r] = (ulong)random.NextInt64();
@@ -177,6 +218,47 @@ public sealed unsafe class LoopTests
         a.Label(ref constant);
         a.dq(0x123456789);
     });
+
+    /// <summary>One to seven instructions, some of which leave the loop as data says or jump over others, and its end.</summary>
+    private static void EmitShort(TestGuest g, Random random) => g.Assemble(64, TestGuest.Code, a =>
+    {
+        Label top = a.CreateLabel(), done = a.CreateLabel();
+        a.Label(ref top);
+        for (int i = random.Next(1, 8); i > 0; i--)
+        {
+            switch (random.Next(9))
+            {
+                case 0: a.add(r11, r13); break;
+                case 1: a.lea(r14, __[r14 + r13 * 2 + 1]); break;
+                case 2: a.xor(r9d, r14d); break;
+                case 3: a.inc(rdx); break;
+                case 4: a.adc(rax, rdx); break;
+                case 5: a.setb(bl); break;
+                case 6: a.cmp(dl, (sbyte)random.Next(-128, 128)); a.je(done); break;
+                case 7: a.add(r10, r10); a.jc(done); break;
+                default: EmitSkip(a, random); break;
+            }
+        }
+
+        if (random.Next(2) == 0)
+            a.dec(rcx);
+        else
+            a.sub(ecx, 1);
+        a.jnz(top);
+        a.mov(rdx, __[rsi]);
+        a.Label(ref done);
+        a.hlt();
+    });
+
+    private static void EmitSkip(Assembler a, Random random)
+    {
+        Label on = a.CreateLabel();
+        a.test(r13b, (sbyte)(1 << random.Next(3)));
+        a.jne(on);
+        a.inc(r12);
+        a.Label(ref on);
+        a.nop();
+    }
 
     /// <summary>A branch forward, over something: always taken, taken as data says, or taken until the last rounds.</summary>
     private static void EmitDetour(Assembler a, Random random, Label constant)
