@@ -9,7 +9,10 @@ namespace VirtPS.Emulation;
 public sealed unsafe partial class SoftVcpu
 {
     /// <summary>Instructions of a round at most, as of a loop of one block; and blocks that it goes over.</summary>
-    private const int LongestTrace = 20, MostPieces = 6, MostRepeats = 4;
+    private const int LongestTrace = 20, MostPieces = 6;
+
+    /// <summary>A round is repeated so often at most, and in so many instructions.</summary>
+    private const int MostRepeats = 4, LongestRepeated = 40;
 
     /// <summary>A part of a trace: the first instructions of a block.</summary>
     private struct Piece
@@ -44,7 +47,7 @@ public sealed unsafe partial class SoftVcpu
             }
         }
 
-        return length == 0 ? 1 : Math.Min(MostRepeats, LongestTrace / length);
+        return length == 0 ? 1 : Math.Min(MostRepeats, LongestRepeated / length);
     }
 
     private bool IsOfRegistersOnly(Op* op) =>

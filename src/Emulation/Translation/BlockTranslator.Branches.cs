@@ -108,7 +108,7 @@ internal sealed unsafe partial class BlockTranslator
 
         // Backwards: a loop, most likely taken.
         byte* over = _a.JumpIf(condition ^ 1);
-        if (target == 0 && _index <= LongestLoop && !_hasLoop)
+        if (target == 0 && (_index <= LongestLoop || IsFirstAgain(_index)) && !_hasLoop)
             EmitLoop(condition);
         else
             EmitEdge(target, _index + 1);

@@ -10,6 +10,18 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The block has its loop; further branches to its start are ordinary ones.</summary>
     private bool _hasLoop;
 
+    /// <summary>The round that ends with an instruction is not the first in the block (SoftVcpu.LoopTraces).</summary>
+    private bool IsFirstAgain(int end)
+    {
+        for (int i = 1; i <= end; i++)
+        {
+            if (_block->Ops[i].Offset == 0)
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>The branch back to the start of the block is taken: the whole body, with a conditional branch to itself. Behind it the branch was not taken.</summary>
     private void EmitLoop(int condition)
     {
