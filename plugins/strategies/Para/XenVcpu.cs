@@ -80,6 +80,7 @@ internal sealed unsafe partial class XenVcpu : IGuestSupervisor, IDisposable
         ResetStart();
         _debug.AsSpan().Clear();
         _oldTable = 0;
+        _codeDroppedAt = ulong.MaxValue;
     }
 
     /// <summary>The bootstrap processor's root is set; its clock record is made.</summary>

@@ -72,8 +72,8 @@ public sealed unsafe partial class SoftVcpu
         return s;
     }
 
-    /// <summary>Drops translations: all, or all that are not global.</summary>
-    internal void FlushTlb(bool global)
+    /// <summary>Drops translations: all, or all that are not global. <paramref name="keepCode"/>: links and jump caches are kept where they lead to global pages, which are mapped as they were.</summary>
+    internal void FlushTlb(bool global, bool keepCode = false)
     {
         for (int i = 0; i < ViewNone; i++)
             _views[i].Flush(global);
@@ -85,7 +85,7 @@ public sealed unsafe partial class SoftVcpu
 
         N->MapGeneration++;
         _tlbChanges++;
-        TranslationsUnmapped(global);
+        TranslationsUnmapped(global && !keepCode);
         Counters->TlbFlushes++;
         LeaveBlock();
     }

@@ -89,7 +89,7 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
         return found ? target.Host : null;
     }
 
-    public void FlushTranslations() => FlushTlb(global: true);
+    public void FlushTranslations(bool keepCode = false) => FlushTlb(global: true, keepCode);
 
     public void FlushLowerHalf() => FlushTlb(global: false);
 

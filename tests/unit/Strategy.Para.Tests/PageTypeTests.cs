@@ -220,6 +220,28 @@ public sealed class PageTypeTests
         d.AssertSound();
     }
 
+    /// <summary>What leads from code to code is kept over a flush as long as this stays the same (<see cref="IDeprivilegedVcpu.FlushTranslations"/>).</summary>
+    [Fact]
+    public void Only_mappings_of_executable_pages_count_as_changes_of_code()
+    {
+        using var d = new TestDomain();
+        ulong Changes(ulong bits)
+        {
+            ulong before = d.Domain.Types.CodeChanges;
+            Assert.Equal(0, d.Remap(A, bits));
+            return d.Domain.Types.CodeChanges - before;
+        }
+
+        Assert.Equal(1ul, Changes(Writable | PageBits.NX));
+        Assert.Equal(0ul, Changes(ReadOnly | PageBits.NX));
+        Assert.Equal(0ul, Changes(ReadOnly));
+        Assert.Equal(1ul, Changes(Writable));
+        // It is gone.
+        ulong changes = d.Domain.Types.CodeChanges;
+        Assert.Equal(0, d.Call(Hypercall.UpdateVaMapping, TestDomain.Linear(A), 0, 2));
+        Assert.Equal(changes + 1, d.Domain.Types.CodeChanges);
+    }
+
     private static unsafe int Run(IVcpu v, ulong frame, ulong value)
     {
         VcpuState* s = v.State;

@@ -232,6 +232,9 @@ internal sealed unsafe class PageTypes(XenDomain domain, FrameTable frames, XenA
     /// <summary>Changes of tables that the upper half may lead to: entries that were present and are not what they were.</summary>
     public ulong UpperChanges;
 
+    /// <summary>Those of them that may have mapped executable pages otherwise: of executable pages, and of whole tables. Changed under the MMU's lock, read by any thread.</summary>
+    public ulong CodeChanges;
+
     /// <summary>A table has been entered into the upper half: it and all below it.</summary>
     public void MarkUpper(ulong entry, int level)
     {

@@ -106,7 +106,7 @@ internal sealed unsafe partial class XenVcpu
         if (_flushedAt == Volatile.Read(ref Domain.Types.UpperChanges) && HaveSameUpperHalf(old, now))
             DropLowerHalf();
         else
-            FlushAll();
+            FlushAll(sameRoot: false);
     }
 
     private void DropLowerHalf()

@@ -20,6 +20,9 @@ internal sealed unsafe partial class XenVcpu
     /// <summary><see cref="PageTypes.UpperChanges"/> when this vCPU last dropped all its translations.</summary>
     private ulong _flushedAt;
 
+    /// <summary><see cref="PageTypes.CodeChanges"/> when it last dropped what it knew of code, too.</summary>
+    private ulong _codeDroppedAt = ulong.MaxValue;
+
     private ulong AllVcpus => (1ul << Domain.VcpuCount) - 1;
 
     /// <summary>Counted calls over a list: takes the lock, serves requests, stores how many were done, and says what is left.</summary>
@@ -76,7 +79,7 @@ internal sealed unsafe partial class XenVcpu
         if (!_flushAll && !_flushLower)
             return;
         if (_flushAll)
-            FlushAll();
+            FlushAll(sameRoot: true);
         else
             Cpu.FlushLowerHalf();
         _flushAll = _flushLower = false;
@@ -84,22 +87,28 @@ internal sealed unsafe partial class XenVcpu
             Cpu.FlushOthers(AllVcpus);
     }
 
-    private void FlushAll()
+    /// <summary>Drops everything. Under the root that there was, what is known of code stays true unless executable pages have been mapped otherwise.</summary>
+    private void FlushAll(bool sameRoot)
     {
         // Read first: what changes from here on is for the next time.
         _flushedAt = Volatile.Read(ref Domain.Types.UpperChanges);
+        ulong code = Volatile.Read(ref Domain.Types.CodeChanges);
+        bool keepCode = sameRoot && code == _codeDroppedAt;
+        _codeDroppedAt = code;
         _programRan = false;
-        Cpu.FlushTranslations();
+        Cpu.FlushTranslations(keepCode);
     }
 
     private bool IsUpper(int level, ulong table, int index) => level == 4 ? index >= XenArea.FirstSlot : Domain.Frames.Find(table)->Upper;
 
     /// <summary>An entry that processors may have in their translations is another now. Entries of upper levels are dropped for the guest; for pages it asks itself.</summary>
-    private void NoteChange(int level, ulong table, int index)
+    private void NoteChange(int level, ulong table, int index, ulong old)
     {
         bool upper = IsUpper(level, table, index);
         if (upper)
             Domain.Types.UpperChanges++;
+        if (upper && (level > 1 || (old & (PageBits.P | PageBits.NX)) == PageBits.P))
+            Domain.Types.CodeChanges++;
         if (level == 1)
             return;
         _flushAll |= upper;
@@ -192,7 +201,7 @@ internal sealed unsafe partial class XenVcpu
             if (!Replace(ref entry, wanted, preserve, expected, out old))
                 return Errno.EAGAIN;
             if (((old ^ wanted) & (PageBits.RW | PageBits.US | PageBits.NX)) != 0)
-                NoteChange(level, table, index);
+                NoteChange(level, table, index, old);
             return 0;
         }
 
@@ -209,7 +218,7 @@ internal sealed unsafe partial class XenVcpu
             Domain.Types.MarkUpper(wanted, level - 1);
         if ((old & PageBits.P) == 0)
             return 0;
-        NoteChange(level, table, index);
+        NoteChange(level, table, index, old);
         if (level == 1)
             return Domain.Types.PutEntry(old, 1);
         // The entry is in place: even where releasing has to go on, this request is done.
@@ -299,7 +308,7 @@ internal sealed unsafe partial class XenVcpu
             if (linear is { } page)
                 Cpu.FlushTranslation(page);
             else
-                FlushAll();
+                FlushAll(sameRoot: true);
         }
 
         ulong others = vcpus & AllVcpus & ~(1ul << Index);

@@ -58,8 +58,11 @@ public unsafe interface IDeprivilegedVcpu : IVcpu
     /// </summary>
     byte* GuestPointer(ulong linear, int size, bool write);
 
-    /// <summary>Drops all translations of this vCPU, of the kernel's and the user's address space.</summary>
-    void FlushTranslations();
+    /// <summary>
+    /// Drops all translations of this vCPU, of the kernel's and the user's address space. <paramref name="keepCode"/>: no executable page of the kernel's upper half is mapped otherwise than when
+    /// this was last called without it, so that what leads from code to code there still holds.
+    /// </summary>
+    void FlushTranslations(bool keepCode = false);
 
     /// <summary>
     /// Drops this vCPU's translations but those of the kernel's upper half (addresses with bit 63 set): for a change of page tables that share it, where nothing of it has changed since all was
