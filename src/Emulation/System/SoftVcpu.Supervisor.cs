@@ -89,7 +89,9 @@ public sealed unsafe partial class SoftVcpu : IDeprivilegedVcpu
         return found ? target.Host : null;
     }
 
-    public void FlushTranslations(bool keepCode = false) => FlushTlb(global: true, keepCode);
+    public void FlushTranslations() => FlushTlb(global: true);
+
+    public void FlushTranslationsKeepingCode() => FlushTlb(global: true, keepCode: true);
 
     public void FlushLowerHalf() => FlushTlb(global: false);
 

@@ -220,7 +220,7 @@ public sealed class PageTypeTests
         d.AssertSound();
     }
 
-    /// <summary>What leads from code to code is kept over a flush as long as this stays the same (<see cref="IDeprivilegedVcpu.FlushTranslations"/>).</summary>
+    /// <summary>What leads from code to code is kept over a flush as long as this stays the same (<see cref="IDeprivilegedVcpu.FlushTranslationsKeepingCode"/>).</summary>
     [Fact]
     public void Only_mappings_of_executable_pages_count_as_changes_of_code()
     {

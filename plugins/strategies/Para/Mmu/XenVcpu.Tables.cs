@@ -96,7 +96,10 @@ internal sealed unsafe partial class XenVcpu
         bool keepCode = sameRoot && code == _codeDroppedAt;
         _codeDroppedAt = code;
         _programRan = false;
-        Cpu.FlushTranslations(keepCode);
+        if (keepCode)
+            Cpu.FlushTranslationsKeepingCode();
+        else
+            Cpu.FlushTranslations();
     }
 
     private bool IsUpper(int level, ulong table, int index) => level == 4 ? index >= XenArea.FirstSlot : Domain.Frames.Find(table)->Upper;

@@ -58,11 +58,14 @@ public unsafe interface IDeprivilegedVcpu : IVcpu
     /// </summary>
     byte* GuestPointer(ulong linear, int size, bool write);
 
+    /// <summary>Drops all translations of this vCPU, of the kernel's and the user's address space.</summary>
+    void FlushTranslations();
+
     /// <summary>
-    /// Drops all translations of this vCPU, of the kernel's and the user's address space. <paramref name="keepCode"/>: no executable page of the kernel's upper half is mapped otherwise than when
-    /// this was last called without it, so that what leads from code to code there still holds.
+    /// The same where no executable page of the kernel's upper half is mapped otherwise than at the last <see cref="FlushTranslations"/>: what leads from code to code there may be kept. A backend
+    /// that has nothing of the kind drops everything.
     /// </summary>
-    void FlushTranslations(bool keepCode = false);
+    void FlushTranslationsKeepingCode() => FlushTranslations();
 
     /// <summary>
     /// Drops this vCPU's translations but those of the kernel's upper half (addresses with bit 63 set): for a change of page tables that share it, where nothing of it has changed since all was
