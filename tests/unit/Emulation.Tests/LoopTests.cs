@@ -207,14 +207,7 @@ public sealed unsafe class LoopTests
                 a.add(r, stride);
         }
 
-        if (random.Next(2) == 0)
-            a.dec(rcx);
-        else
-            a.sub(rcx, 1);
-        a.jnz(top);
-        a.mov(rdx, __[rsi]);
-        a.Label(ref done);
-        a.hlt();
+        EmitEnd(a, random, top, done);
         a.Label(ref constant);
         a.dq(0x123456789);
     });
@@ -240,15 +233,21 @@ public sealed unsafe class LoopTests
             }
         }
 
+        EmitEnd(a, random, top, done);
+    });
+
+    /// <summary>Counts down and goes round; behind the loop a read that may fault.</summary>
+    private static void EmitEnd(Assembler a, Random random, Label top, Label done)
+    {
         if (random.Next(2) == 0)
             a.dec(rcx);
         else
-            a.sub(ecx, 1);
+            a.sub(rcx, 1);
         a.jnz(top);
         a.mov(rdx, __[rsi]);
         a.Label(ref done);
         a.hlt();
-    });
+    }
 
     private static void EmitSkip(Assembler a, Random random)
     {
