@@ -5,7 +5,7 @@ namespace VirtPS.Emulation;
 // Rounds over several blocks. A compiler lays out a loop for the way that it thinks is taken, and often another one is: then a round goes over several blocks, counts and jumps at the end of each, and is none of the
 // loops of one block that are translated best. When a block becomes hot from which branches that were taken, forward and within the page, lead back to its start, the way is put together
 // as one block for the translator: instructions in the order in which they are executed. The interpreter never sees it. A short round without memory accesses, for which rounds without
-// checks (BlockTranslator.Rounds) do nothing, is there several times, so that one count and one look for requests serve them all.
+// checks (BlockTranslator.Rounds) do nothing, is there several times, so that one count and one look for requests serve them all; but one that only counts (CountingLoop) need not be made at all, mostly.
 public sealed unsafe partial class SoftVcpu
 {
     /// <summary>Instructions of a round at most, as of a loop of one block; and blocks that it goes over.</summary>
@@ -28,8 +28,20 @@ public sealed unsafe partial class SoftVcpu
             return head;
         Span<Piece> pieces = stackalloc Piece[MostPieces];
         int count = FindRound(head, pieces), repeats = RepeatsOf(pieces[..count]);
-        return count > 1 || repeats > 1 ? MakeTrace(head, pieces[..count], repeats) : head;
+        if (count <= 1 && repeats == 1)
+            return head;
+        Block* trace = MakeTrace(head, pieces[..count], 1);
+        if (repeats > 1 && _countingLoop.TryRead(trace->Ops, (int)trace->Count))
+            repeats = 1;
+        if (count == 1 && repeats == 1)
+            return head;
+        if (repeats > 1)
+            trace = MakeTrace(head, pieces[..count], repeats);
+        Commit(trace);
+        return trace;
     }
+
+    private readonly CountingLoop _countingLoop = new();
 
     /// <summary>How often a round stands in its trace.</summary>
     private int RepeatsOf(Span<Piece> round)
@@ -112,6 +124,7 @@ public sealed unsafe partial class SoftVcpu
         return null;
     }
 
+    /// <summary>The trace, where the next one will be; it is not there to stay until it is committed.</summary>
     private Block* MakeTrace(Block* head, Span<Piece> pieces, int repeats)
     {
         var trace = (Block*)_arena!.Peek;
@@ -133,7 +146,6 @@ public sealed unsafe partial class SoftVcpu
         }
 
         (trace->Count, trace->ByteCount) = ((uint)count, bytes);
-        Commit(trace);
         return trace;
     }
 

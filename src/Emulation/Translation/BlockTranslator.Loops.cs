@@ -31,13 +31,13 @@ internal sealed unsafe partial class BlockTranslator
         _addendPin = -1;
         ForgetHeld();
         _index = 0;
-        bool rounds = FlagsAreFree && PlanRounds(end);
-        if (rounds)
+        bool rounds = FlagsAreFree && PlanRounds(end), counting = FlagsAreFree && !rounds && PlanCounting(end);
+        if (rounds || counting)
             _a.StoreImmediate32(HostMemory.State(VcpuMemory.CountdownOffset), -RoundsBefore);
         byte* top = _a.Next;
         EmitRound(end + 1);
-        if (rounds)
-            EmitCountdown(condition);
+        if (rounds || counting)
+            EmitCountdown(condition, counting ? ColdKind.Counted : ColdKind.Rounds, end + 1);
         for (; _index < end; _index++)
         {
             _labels.Add((nint)_a.Next);

@@ -125,14 +125,14 @@ internal sealed unsafe partial class BlockTranslator
         return _streamCount++;
     }
 
-    /// <summary>In a round with checks: now and then, on to those without. Flags are free.</summary>
-    private void EmitCountdown(int condition)
+    /// <summary>In a round with checks, of so many instructions: now and then, on to those without, or to those that need not be made. Flags are free.</summary>
+    private void EmitCountdown(int condition, ColdKind then, int length)
     {
         _loopCondition = condition;
         _a.Op(0x83, 0, HostMemory.State(VcpuMemory.CountdownOffset));
         _a.Byte(1);
         // JNS
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), ColdKind.Rounds, 0, 0) { Flags = _recipe, Vectors = _vectorsLoaded, X87 = _x87Loaded });
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), then, length, 0) { Flags = _recipe, Vectors = _vectorsLoaded, X87 = _x87Loaded });
         _roundWithChecks = _a.Next;
     }
 

@@ -83,6 +83,9 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>The loop's rounds without checks.</summary>
         Rounds,
 
+        /// <summary>The loop, of so many instructions (Index), only counts: rounds that need not be made.</summary>
+        Counted,
+
         /// <summary>Somebody wants attention: leave for the start of the block. The second form has RCX in R10.</summary>
         Asked,
         AskedWithRcxSaved,
@@ -252,6 +255,12 @@ internal sealed unsafe partial class BlockTranslator
             if (piece.Kind == ColdKind.Rounds)
             {
                 EmitRounds(piece);
+                continue;
+            }
+
+            if (piece.Kind == ColdKind.Counted)
+            {
+                EmitCounted(piece);
                 continue;
             }
 

@@ -15,6 +15,9 @@ public sealed unsafe class LoopTests
 
         /// <summary>Short, of one block or several, without memory.</summary>
         Registers,
+
+        /// <summary>Of one block or several, which only count and compare.</summary>
+        Counting,
     }
 
     private static readonly AssemblerRegister64[] s_bases = [rsi, rdi, rbx, r8, r12, rbp];
@@ -39,12 +42,19 @@ public sealed unsafe class LoopTests
     [InlineData(3, 11)]
     public void Random_short_loops_of_registers_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, Kind.Registers);
 
+    [Theory]
+    [InlineData(0, 12)]
+    [InlineData(0, 13)]
+    [InlineData(3, 14)]
+    [InlineData(3, 15)]
+    public void Random_loops_that_only_count_do_what_the_interpreter_does(int ring, int seed) => Compare(ring, seed, hotAfter: 4, Kind.Counting);
+
     private static void Compare(int ring, int seed, int hotAfter, Kind kind)
     {
         Assert.SkipUnless(EngineOptions.CanTranslate, "this host cannot run generated code");
         var random = new Random(seed);
         using var interpreter = new TestGuest(engine: new EngineOptions());
-        int traces = 0, repeats = 0;
+        int traces = 0, repeats = 0, counting = 0;
         using var translator = new TestGuest(engine: new EngineOptions
         {
             Translate = true, HotAfter = hotAfter,
@@ -52,6 +62,7 @@ public sealed unsafe class LoopTests
             {
                 Block* decoded = cpu.Translations!.At(((Block*)at)->Translation).Decoded;
                 repeats += IsRepeated(decoded) ? 1 : 0;
+                counting += OnlyCounts(decoded) ? 1 : 0;
                 traces += !IsRepeated(decoded) && FollowsCondition(decoded) ? 1 : 0;
             },
         });
@@ -75,8 +86,17 @@ public sealed unsafe class LoopTests
             kicks.Join();
         }
 
-        Assert.True(kind == Kind.SeveralBlocks ? traces > 20 : kind == Kind.Registers || traces == 0, $"{traces} loops of several blocks were put together");
+        Assert.True(kind == Kind.SeveralBlocks ? traces > 20 : kind is Kind.Registers or Kind.Counting || traces == 0, $"{traces} loops of several blocks were put together");
         Assert.True(kind != Kind.Registers || repeats > 100, $"{repeats} rounds were written several times");
+        Assert.True(kind != Kind.Counting || counting > 200, $"{counting} loops only count");
+    }
+
+    private static bool OnlyCounts(Block* decoded)
+    {
+        int end = 0;
+        while (end < decoded->Count && !(HotForms.IsConditionalBranch(decoded->Ops[end].Code) && decoded->Ops[end].Imm == 0))
+            end++;
+        return end < decoded->Count && new CountingLoop().TryRead(decoded->Ops, end + 1);
     }
 
     /// <summary>Whether what was translated goes on where a conditional branch leads.</summary>
@@ -137,6 +157,8 @@ public sealed unsafe class LoopTests
         Map(g, table, new Random(data));
         if (kind == Kind.Registers)
             EmitShort(g, new Random(code));
+        else if (kind == Kind.Counting)
+            EmitCounting(g, new Random(code));
         else
             Emit(g, new Random(code), kind == Kind.SeveralBlocks);
         var random = new Random(data ^ 0x5555);
@@ -147,6 +169,8 @@ public sealed unsafe class LoopTests
         g[Gpr.Rax] = (ulong)random.Next(64) * 8;
         g[Gpr.Rdx] = (ulong)random.Next(256);
         g[Gpr.Rcx] = (ulong)random.Next(1, random.Next(2) == 0 ? 20 : 3000);
+        if (kind == Kind.Counting)
+            SetCounters(g, random);
         g[Gpr.Rsp] = Array + (ulong)random.Next(2, Pages) * 4096 - (ulong)random.Next(16) * 8;
         g.S->Rip = TestGuest.Code;
         g.S->Rflags = 2;
@@ -247,6 +271,114 @@ public sealed unsafe class LoopTests
         a.mov(rdx, __[rsi]);
         a.Label(ref done);
         a.hlt();
+    }
+
+    private static readonly AssemblerRegister64[] s_counters = [rdx, r8, r9, r11, r13, rdi];
+    private static readonly AssemblerRegister32[] s_counters32 = [edx, r8d, r9d, r11d, r13d, edi];
+
+    /// <summary>Values near each other, and near the ends of what 32 and 64 bits hold, signed or not.</summary>
+    private static void SetCounters(TestGuest g, Random random)
+    {
+        foreach (AssemblerRegister64 r in s_counters)
+        {
+            ulong near = random.Next(6) switch { 0 => 0, 1 => 1ul << 31, 2 => 1ul << 32, 3 => 1ul << 63, 4 => (ulong)random.NextInt64(), _ => 0x1000 };
+            g.S->Gpr[Number(r)] = near + (ulong)random.Next(-3000, 3000);
+        }
+
+        g[Gpr.Rax] = random.Next(3) == 0 ? 0 : 0x1000ul + (ulong)random.Next(-3000, 3000);
+        g[Gpr.Rcx] = (ulong)random.Next(1, random.Next(2) == 0 ? 400 : 20000);
+    }
+
+    /// <summary>Registers that move, at any place in the round; comparisons between them, with others and with constants, that leave the round or jump over something in it.</summary>
+    private static void EmitCounting(TestGuest g, Random random) => g.Assemble(64, TestGuest.Code, a =>
+    {
+        Label top = a.CreateLabel(), done = a.CreateLabel();
+        a.Label(ref top);
+        a.cmp(rax, rbx);
+        for (int i = random.Next(1, 5); i > 0; i--)
+        {
+            EmitCounter(a, random);
+            if (random.Next(2) != 0)
+                continue;
+            EmitComparison(a, random);
+            if (random.Next(3) != 0)
+            {
+                EmitBranch(a, random, done);
+                continue;
+            }
+
+            Label on = a.CreateLabel();
+            EmitBranch(a, random, on);
+            if (random.Next(4) == 0)
+                a.add(r14, r13);
+            a.nop();
+            a.Label(ref on);
+            a.nop();
+        }
+
+        if (random.Next(4) == 0)
+            a.sub(ecx, 1);
+        else
+            a.sub(rcx, 1);
+        a.jnz(top);
+        a.mov(rdx, __[rsi]);
+        a.Label(ref done);
+        a.hlt();
+    });
+
+    private static void EmitCounter(Assembler a, Random random)
+    {
+        // Mostly each register by one width.
+        int r = random.Next(s_counters.Length), by = 1 << random.Next(4);
+        bool wide = (r & 1) == 0 ^ random.Next(20) == 0;
+        switch (random.Next(7))
+        {
+            case 0 when wide: a.inc(s_counters[r]); break;
+            case 0: a.inc(s_counters32[r]); break;
+            case 1 when wide: a.dec(s_counters[r]); break;
+            case 1: a.dec(s_counters32[r]); break;
+            case 2 or 3 when wide: a.add(s_counters[r], by); break;
+            case 2 or 3: a.add(s_counters32[r], by); break;
+            case 4 when wide: a.sub(s_counters[r], by); break;
+            case 4: a.sub(s_counters32[r], by); break;
+            case 5 when wide: a.lea(s_counters[r], __[s_counters[r] - by]); break;
+            case 5: a.xor(ebp, ebp); break;
+            default: a.mov(r12d, random.Next(-3000, 3000)); break;
+        }
+    }
+
+    private static void EmitComparison(Assembler a, Random random)
+    {
+        int l = random.Next(s_counters.Length), r = random.Next(s_counters.Length);
+        switch (random.Next(9))
+        {
+            case 0: a.cmp(s_counters[l], s_counters[r]); break;
+            case 1: a.cmp(s_counters32[l], s_counters32[r]); break;
+            case 2: a.cmp(s_counters[l], 0x1000); break;
+            case 3: a.cmp(s_counters32[l], random.Next(-3000, 3000)); break;
+            case 4: a.cmp(s_counters32[l], eax); break;
+            case 5: a.cmp(rax, s_counters[l]); break;
+            case 6: a.test(s_counters32[l], s_counters32[l]); break;
+            case 7: a.cmp(s_counters32[l], ebp); break;
+            default: a.cmp(r12, s_counters[l]); break;
+        }
+    }
+
+    private static void EmitBranch(Assembler a, Random random, Label target)
+    {
+        switch (random.Next(11))
+        {
+            case 0: a.jb(target); break;
+            case 1: a.jae(target); break;
+            case 2: a.ja(target); break;
+            case 3: a.jbe(target); break;
+            case 4: a.jl(target); break;
+            case 5: a.jge(target); break;
+            case 6: a.jg(target); break;
+            case 7: a.jle(target); break;
+            case 8: a.jne(target); break;
+            default: a.je(target); break;
+        }
     }
 
     private static void EmitSkip(Assembler a, Random random)
