@@ -32,7 +32,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The check being written is one for several.</summary>
     private bool _checkingPin;
 
-    private bool IsPinned => (_inRounds ? _streamOf : _pinOf)[_index] >= 0;
+    private bool IsPinned => _inRounds ? _streamOf[_index] is >= 0 and int s && (_inTableRounds || !_streams[s].IsTable) : _pinOf[_index] >= 0;
 
     /// <summary>
     /// A memory access of an instruction: base register (<see cref="NoRegister"/>: the start of the block), index register if there is one, and its scale, distance, size, what the address must be a

@@ -26,6 +26,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>The base stays what it is: the addend kept includes it.</summary>
         public bool HasBase;
+
+        /// <summary>A table (<see cref="JoinTable"/>): the index is each access's own.</summary>
+        public bool IsTable;
     }
 
     private readonly Stream[] _streams = new Stream[VcpuMemory.StreamCount];
@@ -34,8 +37,8 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>The stream of each instruction's access; -1: it has a check of its own.</summary>
     private readonly int[] _streamOf = new int[SoftVcpu.MaxOps];
 
-    /// <summary>What is being written is, or is reached from, rounds without checks, each of so many instructions.</summary>
-    private bool _inRounds;
+    /// <summary>What is being written is, or is reached from, rounds without checks, each of so many instructions; those in which tables have none either.</summary>
+    private bool _inRounds, _inTableRounds;
     private int _roundLength;
 
     /// <summary>Of the block's loop: its condition, where a round with checks begins, and what is behind its branch.</summary>
@@ -72,7 +75,9 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i <= end; i++)
         {
             Op* op = _block->Ops + i;
-            _streamOf[i] = TryGetAccess(op, out BasedAccess access) && !IsWild(access.Base, wild) && !IsWild(access.Index, wild) ? JoinStream(access, strides, moved, changes) : -1;
+            _streamOf[i] = !TryGetAccess(op, out BasedAccess access) || IsWild(access.Base, wild) ? -1
+                : IsWild(access.Index, wild) ? JoinTable(i, access, changes)
+                : JoinStream(access, strides, moved, changes);
             Moved(op, moved);
         }
 
@@ -106,7 +111,7 @@ internal sealed unsafe partial class BlockTranslator
         for (int s = 0; s < _streamCount; s++)
         {
             ref Stream stream = ref _streams[s];
-            if ((stream.Base, stream.Index, stream.Scale, stream.Alignment) != (access.Base, access.Index, access.Scale, access.Alignment) || (low - stream.Phase) % access.Alignment != 0
+            if (stream.IsTable || (stream.Base, stream.Index, stream.Scale, stream.Alignment) != (access.Base, access.Index, access.Scale, access.Alignment) || (low - stream.Phase) % access.Alignment != 0
                 || Math.Max(stream.High, low + access.Size) - Math.Min(stream.Low, low) > WidestStream)
                 continue;
             (stream.Low, stream.High) = ((int)Math.Min(stream.Low, low), (int)Math.Max(stream.High, low + access.Size));
@@ -149,7 +154,11 @@ internal sealed unsafe partial class BlockTranslator
         _a.StoreImmediate32(rounds, RoundsAtOnce - 1);
         List<nint> fails = [];
         for (int s = 0; s < _streamCount; s++)
-            EmitStreamSetup(s, fails);
+        {
+            if (!_streams[s].IsTable)
+                EmitStreamSetup(s, fails);
+        }
+
         _a.Load32(HostReg.R10, rounds);
         _a.Op(0x83, 7, HostReg.R10);
         _a.Byte(FewestRounds - 1);
@@ -166,12 +175,20 @@ internal sealed unsafe partial class BlockTranslator
         _a.Op(0x01, (int)HostReg.R10, HostMemory.State(VcpuMemory.RetiredOffset), w: true);
         _a.Op(0xF7, 3, HostReg.R10, w: true);
         _a.Store(rounds, HostReg.R10);
-        EmitRoundBody(piece, again);
+        if (EmitTableSetup(fails))
+        {
+            EmitRoundBody(piece, again, tables: true);
+            foreach (nint fail in fails)
+                _a.Bind((byte*)fail);
+        }
+
+        EmitRoundBody(piece, again, tables: false);
     }
 
-    private void EmitRoundBody(in ColdPiece piece, byte* again)
+    private void EmitRoundBody(in ColdPiece piece, byte* again, bool tables)
     {
         _inRounds = true;
+        _inTableRounds = tables;
         _recipe = piece.Flags;
         _addendPin = -1;
         byte* top = _a.Next;
@@ -273,6 +290,8 @@ internal sealed unsafe partial class BlockTranslator
             _a.Load(HostReg.R10, StreamPlace(number));
         _addendPin = number;
         HostReg x = s.Index == NoRegister ? HostReg.None : RegisterMap.Host(s.Index);
+        if (s.IsTable)
+            return new HostMemory(HostReg.R10, distance, RegisterMap.Host(_block->Ops[_index].Index), _block->Ops[_index].Scale);
         if (s.HasBase)
             return new HostMemory(HostReg.R10, distance, x, s.Scale);
         if (s.Index == NoRegister)

@@ -137,7 +137,7 @@ internal sealed unsafe partial class BlockTranslator
             _labels.Add(0);
         _copyLabels = 0;
         _vectorsLoaded = _x87Loaded = false;
-        _hasLoop = _inRounds = false;
+        _hasLoop = _inRounds = _inTableRounds = false;
         ForgetHeld();
         _followsBackwards = FollowsBackwards(block);
         FindFacts();

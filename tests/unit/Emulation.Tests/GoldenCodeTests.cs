@@ -39,6 +39,20 @@ public sealed unsafe class GoldenCodeTests
         ("MMX", a => { a.movd(mm1, r9d); a.paddb(mm1, __qword_ptr[rsi]); a.pmovmskb(eax, mm1); a.emms(); }),
         ("left to the interpreter", a => a.cpuid()),
         ("loop to itself", a => { Label l = a.CreateLabel(); a.Label(ref l); a.mov(rax, __[rsi]); a.add(rsi, 8); a.cmp(rsi, rdi); a.jb(l); }),
+        ("loop that only counts", a => { Label l = a.CreateLabel(), done = a.CreateLabel(); a.Label(ref l); a.cmp(rdi, r9); a.jb(done); a.inc(rdi); a.add(edx, 2); a.cmp(edx, eax); a.jl(l); a.Label(ref done); a.nop(); }),
+        ("loop over a table", a =>
+        {
+            Label l = a.CreateLabel();
+            a.Label(ref l);
+            a.movzx(ecx, __byte_ptr[rdx]);
+            a.add(rdx, 1);
+            a.xor(ecx, eax);
+            a.shr(eax, 8);
+            a.movzx(ecx, cl);
+            a.xor(eax, __dword_ptr[r8 + rcx * 4]);
+            a.cmp(rdi, rdx);
+            a.jne(l);
+        }),
         ("call and return", a => { a.call(0x10100); }),
         ("return", a => a.ret()),
         ("indirect jump", a => a.jmp(rax)),
