@@ -5,7 +5,7 @@ namespace VirtPS.Emulation;
 internal sealed unsafe partial class BlockTranslator
 {
     /// <summary>Instructions of the body at most.</summary>
-    private const int LongestLoop = 20;
+    private const int LongestLoop = 44;
 
     /// <summary>The block has its loop; further branches to its start are ordinary ones.</summary>
     private bool _hasLoop;

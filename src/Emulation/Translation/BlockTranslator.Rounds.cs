@@ -9,10 +9,10 @@ namespace VirtPS.Emulation;
 internal sealed unsafe partial class BlockTranslator
 {
     /// <summary>
-    /// Rounds with checks before it is tried (most loops are short), between two tries where it failed, and at most at a time: requests wait so long. Fewer than <see cref="FewestRounds"/> are
+    /// Rounds with checks before it is tried (most loops are short), between two tries where it failed, and at most at a time, and instructions in them: requests wait so long. Fewer than <see cref="FewestRounds"/> are
     /// not worth it.
     /// </summary>
-    private const int RoundsBefore = 6, RoundsBetween = 8, RoundsAtOnce = 1024, FewestRounds = 4;
+    private const int RoundsBefore = 6, RoundsBetween = 8, RoundsAtOnce = 1024, MostInstructions = 20 * 1024, FewestRounds = 4;
     private const int LongestStride = 2048, WidestStream = 1024;
 
     /// <summary>
@@ -151,7 +151,7 @@ internal sealed unsafe partial class BlockTranslator
         _cold.Add(new ColdPiece((nint)_a.JumpIf(5), ColdKind.Asked, 0, 0) { Flags = piece.Flags });
         _a.Bind(first);
         HostMemory rounds = HostMemory.State(VcpuMemory.RoundsOffset);
-        _a.StoreImmediate32(rounds, RoundsAtOnce - 1);
+        _a.StoreImmediate32(rounds, Math.Min(RoundsAtOnce, MostInstructions / _roundLength) - 1);
         List<nint> fails = [];
         for (int s = 0; s < _streamCount; s++)
         {
