@@ -8,6 +8,8 @@ public sealed unsafe partial class SoftVcpu
 {
     internal bool InterruptReturn(int opSize, ulong next)
     {
+        if (opSize == 8 && TryReturnInPlace())
+            return true;
         // NMIs are unblocked even when the return itself faults (SDM Vol. 3A §6.7.1).
         S->NmiBlocked = false;
         if (!InProtectedMode)
@@ -90,7 +92,8 @@ public sealed unsafe partial class SoftVcpu
             return false;
         ulong flags = MergeReturnFlags(popped, opSize);
         RingMark from = MarkRing();
-        if ((cs & 3) == S->Cpl && !In64BitMode)
+        bool sameRing = (cs & 3) == S->Cpl;
+        if (sameRing && !In64BitMode)
         {
             if (!CheckCodeOffset(d, rip) || !LoadCodeSegment(cs, d, linear, S->Cpl))
                 return false;
@@ -105,6 +108,8 @@ public sealed unsafe partial class SoftVcpu
         ModeChanged();
         SetRip(rip);
         RecordTransfer(from, RingCause.Iret, 0, 0);
+        if (opSize == 8 && sameRing && In64BitMode)
+            NoteReturn();
         return true;
     }
 
