@@ -55,6 +55,9 @@ internal unsafe struct Block
     /// <summary>It came from the <see cref="TranslationStore"/>.</summary>
     public bool IsStored;
 
+    /// <summary>A round over several blocks or several rounds, put together for the translator: its ops' bytes are elsewhere.</summary>
+    public bool IsTrace;
+
     /// <summary>Second page of a crossing instruction.</summary>
     public ulong Gpa2;
     public uint Generation2;

@@ -132,6 +132,8 @@ public sealed unsafe partial class SoftVcpu
         trace->Ops = (Op*)(trace + 1);
         trace->Next = null;
         trace->Translation = 0;
+        trace->IsStored = false;
+        trace->IsTrace = true;
         int count = 0;
         uint bytes = 0;
         for (int n = 0; n < pieces.Length * repeats; n++)

@@ -57,6 +57,7 @@ public sealed unsafe partial class SoftVcpu
         whole->Ops = (Op*)(whole + 1);
         whole->Next = null;
         whole->Translation = 0;
+        whole->IsStored = false;
         for (int i = 0; i < block->Count; i++)
         {
             whole->Ops[i] = block->Ops[i];

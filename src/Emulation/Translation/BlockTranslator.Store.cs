@@ -53,8 +53,8 @@ internal sealed unsafe partial class BlockTranslator
         }
     }
 
-    /// <summary>Puts a stored translation into the cache; it becomes the block's. False: it does not fit at this address, or there are not enough slots.</summary>
-    public bool Restore(Block* block, ulong linear, StoredBlock* from)
+    /// <summary>Puts a stored translation of what was <paramref name="decoded"/> into the cache; it becomes the block's. False: it does not fit at this address, or there are not enough slots.</summary>
+    public bool Restore(Block* block, Block* decoded, ulong linear, StoredBlock* from)
     {
         StoredBlock.PackedRelocation* r = StoredBlock.Relocations(from);
         for (int i = 0; i < from->RelocationCount; i++)
@@ -76,19 +76,19 @@ internal sealed unsafe partial class BlockTranslator
         byte* start = a.Next;
         new ReadOnlySpan<byte>(StoredBlock.Code(from), from->CodeSize).CopyTo(new Span<byte>(start, from->CodeSize));
         a.Next += from->CodeSize;
-        int firstOp = _arena.IndexOf(block->Ops);
+        int firstOp = _arena.IndexOf(decoded->Ops);
         for (int i = 0; i < from->RelocationCount; i++)
             Apply(r[i].Relocation, start, linear, firstOp);
         for (int i = 0; i < from->LinkCount; i++)
         {
             ref StoredBlock.PackedLink l = ref StoredBlock.Links(from)[i];
-            _cache.AddLink(block, l.Distance, l.CrossesPage != 0, l.Field == 0 ? null : start + l.Field, start + l.Unlinked, l.Slot < 0 ? -1 : _cache.FirstSlot + l.Slot, l.Kind);
+            _cache.AddLink(decoded, l.Distance, l.CrossesPage != 0, l.Field == 0 ? null : start + l.Field, start + l.Unlinked, l.Slot < 0 ? -1 : _cache.FirstSlot + l.Slot, l.Kind);
         }
 
         for (int i = 0; i < from->UnpinnedCount; i++)
             _cache.AddUnpinned(start + StoredBlock.Unpinned(from)[i].Field, StoredBlock.Unpinned(from)[i].Index);
-        block->EntryLinear = linear;
-        _cache.Commit(block, block, a);
+        block->EntryLinear = decoded->EntryLinear = linear;
+        _cache.Commit(block, decoded, a);
         return true;
     }
 

@@ -35,7 +35,7 @@ public sealed unsafe partial class SoftVcpu
         b->IsStored = true;
         Publish(b, gpa, linear);
         _engine.StoredBlocks++;
-        if (stored->CodeSize != 0 && !_cache!.IsFull && _translator!.Restore(b, linear, stored))
+        if (stored->CodeSize != 0 && !_cache!.IsFull && _translator!.Restore(b, b, linear, stored))
         {
             b->Heat = 0;
             _engine.StoredTranslations++;
@@ -75,7 +75,9 @@ public sealed unsafe partial class SoftVcpu
         {
             for (Block* b = _arena!.FirstBlock; b != _arena.EndOfBlocks; b = CodeArena.Next(b))
             {
-                if (!b->IsStored && !b->CrossesPage && b->Count != 0 && b->GenerationNow != &b->Generation && IsStorable(b->Mode) && Pack(b, (StoredBlock*)memory, scratch))
+                if (b->IsStored || b->IsTrace || b->CrossesPage || b->Count == 0 || b->GenerationNow == &b->Generation || !IsStorable(b->Mode))
+                    continue;
+                if (IsInOnePiece(b) ? Pack(b, (StoredBlock*)memory, scratch) : PackSuperblock(b, (StoredBlock*)memory))
                     store.Add((StoredBlock*)memory);
             }
         }
@@ -91,9 +93,10 @@ public sealed unsafe partial class SoftVcpu
         *to = default;
         (to->Mode, to->PageOffset, to->ByteCount, to->Count) = (StoredMode(b->Mode), (ushort)(b->Gpa & 0xFFF), (ushort)b->ByteCount, (ushort)b->Count);
         CopyPadded(Op.Bytes(b->Ops), (int)b->ByteCount, StoredBlock.Bytes(to));
-        if (!DecodeAgain(b, scratch) || NamesItsPlace(b, scratch) || !PackOps(scratch, to))
+        if (!DecodeAgain(b, scratch) || !PackOps(scratch, to))
             return false;
-        // What goes on at a branch's target is translated as a superblock, which is better made anew; so is a loop over several blocks.
+        to->IsPlaced = NamesItsPlace(b, scratch) ? (byte)1 : (byte)0;
+        // What goes on at a branch's target is translated as a superblock, and kept as one; a loop over several blocks is better made anew.
         bool whole = b->Translation == 0 || _cache!.At(b->Translation).Decoded == b;
         bool often = (b->Translation != 0 || b->Heat <= Partition.Engine.HotAfter - 2) && whole && !CanFollow(b, to->PageOffset);
         if (often && _translator!.Record(b, b->Translation != 0 ? b->EntryLinear : b->Linear, to, MaxRecord - (int)(StoredBlock.Code(to) - (byte*)to)))
@@ -104,9 +107,14 @@ public sealed unsafe partial class SoftVcpu
             PackOps(scratch, to);
         }
 
+        Seal(to);
+        return true;
+    }
+
+    private static void Seal(StoredBlock* to)
+    {
         to->Length = (uint)((byte*)(StoredBlock.Unpinned(to) + to->UnpinnedCount) - (byte*)to);
         to->Checksum = StoredBlock.ChecksumOf(to);
-        return true;
     }
 
     private static void CopyPadded(byte* from, int bytes, byte* to)
@@ -133,7 +141,7 @@ public sealed unsafe partial class SoftVcpu
     }
 
     /// <summary>
-    /// Whether a supervisor's code has constants that are addresses near its own. A kernel that places itself anew at each boot has others then: such code would be kept for nothing, once for each boot.
+    /// Whether a supervisor's code has constants that are addresses near its own. A kernel that places itself anew at each boot has others then, so that such code is kept for a few runs only (TranslationStore), and nothing is written for it alone.
     /// </summary>
     private static bool NamesItsPlace(Block* b, Op* ops)
     {

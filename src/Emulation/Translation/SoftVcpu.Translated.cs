@@ -196,6 +196,8 @@ public sealed unsafe partial class SoftVcpu
         Block* code = TraceOf(block);
         if (code == block)
             code = FollowBranches(block, linear);
+        if (code != block && TakeStoredCode(block, code, linear))
+            return true;
         if (!_translator!.Translate(block, code, linear))
         {
             block->Heat = NeverHot;

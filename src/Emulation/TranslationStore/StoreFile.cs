@@ -14,7 +14,7 @@ namespace VirtPS.Emulation;
 internal sealed unsafe class StoreFile : IDisposable
 {
     public const ulong Magic = 0x3143_5456_5350_5256;
-    public const int FormatVersion = 1, KeyBytes = 32, Buckets = 1 << 16;
+    public const int FormatVersion = 2, KeyBytes = 32, Buckets = 1 << 16;
 
     /// <summary>Entries of one bucket that are looked at, at most.</summary>
     private const int LongestSearch = 64;

@@ -25,8 +25,14 @@ internal unsafe struct StoredBlock
     public ushort RelocationCount, LinkCount, UnpinnedCount, SlotCount;
     public int CodeSize;
 
+    /// <summary>Not zero: it has addresses near its own in it (SoftVcpu.NamesItsPlace): worth nothing to a kernel that lies elsewhere in each run.</summary>
+    public byte IsPlaced;
+
     /// <summary>In a mode: decoded with <see cref="OpDecoder.SyscallReturns"/>.</summary>
     public const uint SyscallReturns = 1u << 31;
+
+    /// <summary>In a mode: a superblock, found by the bytes of all that it follows. For ops it has the numbers of the instructions left to the interpreter, a bit each.</summary>
+    public const uint Superblock = 1u << 30;
 
     /// <summary>A relocation on disk: offset, with the kind in the upper eight bits.</summary>
     public struct PackedRelocation

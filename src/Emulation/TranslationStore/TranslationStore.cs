@@ -15,6 +15,9 @@ internal sealed unsafe class TranslationStore : IDisposable
     /// <summary>A file holds no more; what was longest not used goes first. A folder holds so many files.</summary>
     public const int MaxFileBytes = 96 << 20;
     private const int MaxFiles = 4;
+
+    /// <summary>So often the file is written with a block that names its place and that nobody takes: other guests, whose runs come between, are not to drive it out at once.</summary>
+    private const int PlacedRuns = 4;
     private const string Extension = ".blocks";
 
     private readonly string _folder, _path;
@@ -25,6 +28,9 @@ internal sealed unsafe class TranslationStore : IDisposable
     private readonly HashSet<ulong> _known = [];
     private readonly List<byte[]> _new = [];
     private long _newBytes;
+
+    /// <summary>Of the new ones, those for which the file is written: not what is likely to be useless next time.</summary>
+    private int _wanted;
 
     public TranslationStore(string folder, EngineOptions engine, ILog log)
     {
@@ -58,6 +64,7 @@ internal sealed unsafe class TranslationStore : IDisposable
                 return;
             _new.Add(new ReadOnlySpan<byte>(block, (int)block->Length).ToArray());
             _newBytes += block->Length;
+            _wanted += block->IsPlaced == 0 ? 1 : 0;
         }
     }
 
@@ -66,7 +73,7 @@ internal sealed unsafe class TranslationStore : IDisposable
     {
         lock (_gate)
         {
-            if (_new.Count == 0 || _new.Count * 64L < Count)
+            if (_wanted == 0 || _wanted * 64L < Count)
                 return;
             try
             {
@@ -84,6 +91,7 @@ internal sealed unsafe class TranslationStore : IDisposable
 
                 RemoveOld();
                 _new.Clear();
+                _wanted = 0;
             }
             catch (Exception e) when (e is IOException or UnauthorizedAccessException)
             {
@@ -130,7 +138,7 @@ internal sealed unsafe class TranslationStore : IDisposable
         }
     }
 
-    /// <summary>What the file had, as far as there is room: what was used last comes first.</summary>
+    /// <summary>What the file had, as far as there is room: what was used last comes first. What names its place is of no use any more if for some runs nobody took it.</summary>
     private void AddOld(StoreWriter writer, StoreFile old)
     {
         int[] order = [.. Enumerable.Range(0, old.Count)];
@@ -139,7 +147,7 @@ internal sealed unsafe class TranslationStore : IDisposable
         foreach (int i in order)
         {
             StoredBlock* b = old.RecordAt(i);
-            if (b != null && writer.Length + b->Length <= MaxFileBytes && !_known.Contains(StoredBlock.Identity(b)))
+            if (b != null && (b->IsPlaced == 0 || writer.Run - old.LastRunOf(i) < PlacedRuns) && writer.Length + b->Length <= MaxFileBytes && !_known.Contains(StoredBlock.Identity(b)))
                 writer.Add(b, old.LastRunOf(i));
         }
     }
