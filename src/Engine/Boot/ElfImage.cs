@@ -120,6 +120,8 @@ internal sealed class ElfImage
         if (type == NoteSegment)
         {
             _notes.Add(segment);
+            if (segment.FileSize <= MaxNotes)
+                _image.Expect(segment.Offset, segment.FileSize);
             return;
         }
 

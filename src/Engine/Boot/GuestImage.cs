@@ -59,6 +59,9 @@ public sealed class GuestImage : IDisposable
     /// <summary>What is compressed in another image.</summary>
     internal static GuestImage FromFrame(string name, Lz4Frame frame) => new(name, frame.Length, frame: frame);
 
+    /// <summary>A range that will be read later: of a compressed image it is kept when something else comes by it.</summary>
+    internal void Expect(ulong offset, ulong length) => _frame?.Expect(offset, (int)Math.Min(length, int.MaxValue));
+
     /// <summary>Fills <paramref name="destination"/> from <paramref name="offset"/>. <paramref name="what"/> names the part in the error for a file that ends too early.</summary>
     public void Read(ulong offset, Span<byte> destination, string what)
     {

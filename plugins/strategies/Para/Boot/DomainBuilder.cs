@@ -20,12 +20,15 @@ internal sealed unsafe class DomainBuilder
 
     private readonly XenDomain _domain;
     private readonly GuestLoad _load;
-    private readonly XenNotes _notes;
+    private XenNotes? _notes;
     private ulong _p2mFrame, _tableFrame, _tableCount, _stackFrame, _initrdFrame, _mappedFrames;
 
-    private DomainBuilder(XenDomain domain, GuestLoad load) => (_domain, _load, _notes) = (domain, load, XenNotes.Read(load.Kernel));
+    private DomainBuilder(XenDomain domain, GuestLoad load) => (_domain, _load) = (domain, load);
 
-    public ulong Entry => _notes.Entry;
+    /// <summary>First wanted when the segments are loaded: in a compressed kernel the notes lie among them, and are come by then.</summary>
+    private XenNotes Notes => _notes ??= XenNotes.Read(_load.Kernel);
+
+    public ulong Entry => Notes.Entry;
 
     /// <summary>Linear address of start_info, which the guest finds in RSI.</summary>
     public ulong StartInfo => Linear(StartInfoFrame);
@@ -56,7 +59,7 @@ internal sealed unsafe class DomainBuilder
         return builder;
     }
 
-    private ulong Linear(ulong frame) => _notes.VirtualBase + (frame << 12) - _notes.PhysicalOffset;
+    private ulong Linear(ulong frame) => Notes.VirtualBase + (frame << 12) - Notes.PhysicalOffset;
 
     private byte* Pointer(ulong frame) => _domain.Frames.Pointer(frame);
 
@@ -66,7 +69,12 @@ internal sealed unsafe class DomainBuilder
         foreach (KernelSegment s in _load.Kernel.Segments)
         {
             if (s.Physical > RamFrames << 12 || s.MemorySize > (RamFrames << 12) - s.Physical)
+            {
+                // A kernel that is none for Xen may lie anywhere.
+                _ = Notes;
                 throw TooSmall(s.Physical + s.MemorySize);
+            }
+
             _load.Kernel.CopyTo(_domain.Memory, s.Offset, s.Physical, s.FileSize);
             Clear(s.Physical + s.FileSize, s.MemorySize - s.FileSize);
             end = Math.Max(end, s.Physical + s.MemorySize);
@@ -110,7 +118,7 @@ internal sealed unsafe class DomainBuilder
     {
         if (_load.Initrd is not { } initrd)
             return;
-        if (!_notes.InitrdByFrame)
+        if (!Notes.InitrdByFrame)
             throw XenNotes.Invalid(_load.Kernel, "wants its initrd mapped, which this loader does not do (it lacks the note MOD_START_PFN)", "Use a newer kernel, or no initrd.");
         ulong end = (_initrdFrame << 12) + initrd.Length;
         if (end > RamFrames << 12 || end > uint.MaxValue)
@@ -150,9 +158,9 @@ internal sealed unsafe class DomainBuilder
     /// <summary>One 32-byte stub per hypercall, for kernels that have a page for them (public/arch-x86/xen-x86_64.h).</summary>
     private void WriteHypercallPage()
     {
-        if (_notes.HypercallPage is not { } linear)
+        if (Notes.HypercallPage is not { } linear)
             return;
-        ulong frame = (linear - _notes.VirtualBase + _notes.PhysicalOffset) >> 12;
+        ulong frame = (linear - Notes.VirtualBase + Notes.PhysicalOffset) >> 12;
         if (frame >= _mappedFrames)
             throw XenNotes.Invalid(_load.Kernel, $"has its hypercall page at 0x{linear:X}, outside its image", "The file is damaged.");
         const int iret = 23;
