@@ -43,17 +43,21 @@ internal static unsafe partial class IntegerHandlers
         /// <summary>Something is left to do.</summary>
         public readonly bool More => _repeats ? Count != 0 && !_done : !_done;
 
-        /// <summary>How many elements lie in the rest of the page of an operand, at least one; one when going backward or without REP.</summary>
+        /// <summary>How many elements lie in the rest of the page of an operand, in the direction that it goes, at least one; one without REP.</summary>
         public readonly ulong Batch(ulong offset, SegmentName seg)
         {
-            if (!_repeats || Backward || _oneByOne)
+            if (!_repeats || _oneByOne)
                 return 1;
             ulong linear = offset + (_cpu.N->LinearMask == ulong.MaxValue && seg < SegmentName.FS ? 0 : (&_cpu.S->ES + (int)seg)->Base);
-            ulong room = (0x1000 - (linear & 0xFFF)) / (ulong)Size;
+            ulong size = (ulong)Size, inPage = linear & 0xFFF;
+            ulong room = !Backward ? (0x1000 - inPage) / size : inPage + size <= 0x1000 ? inPage / size + 1 : 1;
             // The offset must not wrap within a batch.
-            ulong wrap = (Mask - offset) / (ulong)Size;
+            ulong wrap = Backward ? offset / size + 1 : (Mask - offset) / size;
             return Math.Max(1, Math.Min(Math.Min(room, wrap), Count));
         }
+
+        /// <summary>The lowest offset of a batch of <paramref name="n"/> elements, the first of which is at <paramref name="offset"/>.</summary>
+        public readonly ulong Low(ulong offset, ulong n) => Backward ? offset - (n - 1) * (ulong)Size : offset;
 
         public void Advance(ulong n, bool source, bool destination)
         {
@@ -121,18 +125,23 @@ internal static unsafe partial class IntegerHandlers
     private static bool CopyBatch(SoftVcpu cpu, Op* op, ref StringOp s, ref ulong n)
     {
         int bytes = (int)n * s.Size;
-        byte* from = cpu.BatchSource(op->Seg, s.Si, bytes);
-        byte* to = from == null ? null : cpu.BatchDestination(SegmentName.ES, s.Di, bytes);
+        byte* from = cpu.BatchSource(op->Seg, s.Low(s.Si, n), bytes);
+        byte* to = from == null ? null : cpu.BatchDestination(SegmentName.ES, s.Low(s.Di, n), bytes);
         if (to == null)
         {
             n = 1;
             return true;
         }
 
-        if (to > from && to < from + bytes)
+        // A copy that overlaps in the direction that it goes: each element must see the ones before it.
+        if (!s.Backward && to > from && to < from + bytes)
         {
-            // Overlapping upward copy: each element must see the ones before it.
             for (int i = 0; i < bytes; i += s.Size)
+                WriteAt(to + i, s.Size, ReadAt(from + i, s.Size));
+        }
+        else if (s.Backward && from > to && from < to + bytes)
+        {
+            for (int i = bytes - s.Size; i >= 0; i -= s.Size)
                 WriteAt(to + i, s.Size, ReadAt(from + i, s.Size));
         }
         else
@@ -150,7 +159,7 @@ internal static unsafe partial class IntegerHandlers
         while (s.More)
         {
             ulong n = s.Batch(s.Di, SegmentName.ES);
-            byte* to = n > 1 ? cpu.BatchDestination(SegmentName.ES, s.Di, (int)n * s.Size) : null;
+            byte* to = n > 1 ? cpu.BatchDestination(SegmentName.ES, s.Low(s.Di, n), (int)n * s.Size) : null;
             if (to == null)
             {
                 n = 1;

@@ -65,6 +65,78 @@ public sealed unsafe class StringTests : IDisposable
         Assert.Equal(0u, _g.Read<uint>(TestGuest.Data + 0xFFD + 3000 * 4));
     }
 
+    /// <summary>Copies and fills in both directions, over page ends, onto themselves at any distance: what they leave is what one element after the other would.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public void Copies_and_fills_in_either_direction_go_element_by_element(int seed)
+    {
+        const int Room = 0x6000;
+        var random = new Random(seed);
+        byte[] expected = new byte[Room];
+        for (int i = 0; i < 300; i++)
+        {
+            random.NextBytes(expected);
+            expected.CopyTo(new Span<byte>(_g.Ram.Address + TestGuest.Data, Room));
+            int size = 1 << random.Next(4), count = random.Next(random.Next(2) == 0 ? 20 : 900);
+            bool backward = random.Next(3) != 0, copies = random.Next(3) != 0;
+            int span = Math.Max(1, count) * size, from = random.Next(Room - span), to = random.Next(2) == 0 ? random.Next(Room - span) : Math.Clamp(from + random.Next(-40, 41), 0, Room - span);
+            // Backward, the first element is the highest one.
+            int first = backward ? (Math.Max(1, count) - 1) * size : 0, step = backward ? -size : size;
+            ulong value = (ulong)random.NextInt64();
+            for (int n = 0; n < count; n++)
+            {
+                int at = to + first + n * step;
+                if (copies)
+                    expected.AsSpan(from + first + n * step, size).ToArray().CopyTo(expected, at);
+                else
+                    BitConverter.GetBytes(value).AsSpan(0, size).CopyTo(expected.AsSpan(at));
+            }
+
+            ulong source = TestGuest.Data + (ulong)(from + first), target = TestGuest.Data + (ulong)(to + first);
+            (_g[Gpr.Rsi], _g[Gpr.Rdi], _g[Gpr.Rcx], _g[Gpr.Rax]) = (source, target, (ulong)count, value);
+            _g.Run64(a =>
+            {
+                if (backward)
+                    a.std();
+                Repeat(a, copies, size);
+                a.cld();
+            });
+            Assert.True(expected.AsSpan().SequenceEqual(new Span<byte>(_g.Ram.Address + TestGuest.Data, Room)), $"{i}: {count} of {size} bytes {(backward ? "down" : "up")}, {from} to {to}");
+            ulong moved = (ulong)(long)(count * step);
+            Assert.Equal((copies ? source + moved : source, target + moved, 0ul), (_g[Gpr.Rsi], _g[Gpr.Rdi], _g[Gpr.Rcx]));
+        }
+    }
+
+    private static void Repeat(Assembler a, bool copies, int size)
+    {
+        switch (copies, size)
+        {
+            case (true, 1): a.rep.movsb(); break;
+            case (true, 2): a.rep.movsw(); break;
+            case (true, 4): a.rep.movsd(); break;
+            case (true, _): a.rep.movsq(); break;
+            case (false, 1): a.rep.stosb(); break;
+            case (false, 2): a.rep.stosw(); break;
+            case (false, 4): a.rep.stosd(); break;
+            default: a.rep.stosq(); break;
+        }
+    }
+
+    [Fact]
+    public void A_fault_on_the_way_down_leaves_what_is_done()
+    {
+        ulong pd = _g.Read<ulong>(_g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
+        _g.Write(pd + 2 * 8, 0ul); // 4–6 MiB are not present.
+        _g.Cpu.CommitState();
+        (_g[Gpr.Rdi], _g[Gpr.Rcx], _g[Gpr.Rax]) = (0x6000FE, 0x400, 0x77);
+        _g.S->Rflags |= Rflags.DF;
+        Assert.Equal(Vector.PF, _g.FaultOf(a => a.rep.stosb()));
+        Assert.Equal((0x5FFFFFul, 0x301ul), (_g[Gpr.Rdi], _g[Gpr.Rcx]));
+        Assert.Equal(0x5FFFFFul, _g.S->Cr2);
+        Assert.Equal(0x77, _g.Read<byte>(0x600000));
+    }
+
     [Fact]
     public void Scas_and_cmps_stop_where_they_should()
     {
