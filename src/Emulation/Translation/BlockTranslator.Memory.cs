@@ -152,33 +152,33 @@ internal sealed unsafe partial class BlockTranslator
         return true;
     }
 
-    /// <summary>The address's place in the TLB in R10. Without PEXT it takes RCX where flags are to be kept.</summary>
+    /// <summary>
+    /// The address's place in the TLB in R10. It is on the way to the data, so that each cycle counts: with flags free two (RORX, AND), by PEXT three; without PEXT it takes RCX where flags are
+    /// to be kept.
+    /// </summary>
     private void EmitPageIndex(HostReg address, bool flagsAreFree)
     {
         if (!_host.Bmi2)
         {
             EmitPageNumber(address);
-            return;
         }
-
-        if (!_avoidPext)
-        {
-            _a.Pext(HostReg.R10, address, s_tlbMask);
-            return;
-        }
-
-        if (flagsAreFree)
+        else if (flagsAreFree)
         {
             _a.Rorx(HostReg.R10, address, 12);
             _a.Op(0x81, 4, HostReg.R10);
             _a.Int32((int)Tlb.IndexMask);
-            return;
         }
-
-        // The bits from 12 on to the top, and down again.
-        _a.Rorx(HostReg.R10, address, 12 + Tlb.IndexBits);
-        _a.MoveImmediate(HostReg.Rcx, 64 - Tlb.IndexBits);
-        _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rcx);
+        else if (!_avoidPext)
+        {
+            _a.Pext(HostReg.R10, address, s_tlbMask);
+        }
+        else
+        {
+            // The bits from 12 on to the top, and down again.
+            _a.Rorx(HostReg.R10, address, 12 + Tlb.IndexBits);
+            _a.MoveImmediate(HostReg.Rcx, 64 - Tlb.IndexBits);
+            _a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rcx);
+        }
     }
 
     /// <summary>
@@ -222,6 +222,13 @@ internal sealed unsafe partial class BlockTranslator
         if (!free && IsBased(op, out HostReg based, out int displacement))
         {
             EmitCheck(based, size, write, aligned, displacement);
+            return new HostMemory(based, displacement, HostReg.R10);
+        }
+
+        // The register itself stays in the address of the bytes: they are waited for a step less.
+        if (free && IsBased(op, out based, out displacement))
+        {
+            EmitShortCheck(EmitAddress(op), size, write, addend: true, aligned);
             return new HostMemory(based, displacement, HostReg.R10);
         }
 
