@@ -121,6 +121,8 @@ internal sealed unsafe partial class NativeRunner
         image->Flags = words[17];
         outcome.Vector = (int)words[20];
         outcome.Rip = words[RipIndex];
+        if (outcome.Rip - (ulong)_layout.Stubs < Layout.StubPages * Layout.Page)
+            outcome.Vector = Outcome.Strayed;
         if (Outcome.HasError(outcome.Vector))
             outcome.Error = words[19];
         if (outcome.Vector == Vector.PF)

@@ -5,7 +5,7 @@ namespace VirtPS.Opcodes;
 /// <summary>Runs a sequence on the host CPU: entry code loads the whole state, the sequence jumps to exit code that stores it.</summary>
 internal sealed unsafe partial class NativeRunner : IDisposable
 {
-    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040;
+    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040, EnteredOffset = 1124;
 
     /// <summary>Selectors of a Linux process: 32-bit code, 64-bit code, data.</summary>
     private const ushort Code32 = 0x23, Code64 = 0x33, Data = 0x2B;
@@ -64,7 +64,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         // SAFETY: the sequence was generated so that it cannot fault, writes only to the sandbox and the stack page, and ends at the jump.
         *(int*)(_layout.Stubs + RunningOffset) = 1;
         ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
-        *(int*)(_layout.Stubs + RunningOffset) = 0;
+        *(int*)(_layout.Stubs + RunningOffset) = *(int*)(_layout.Stubs + EnteredOffset) = 0;
     }
 
     /// <summary>The last sequence faulted, which its generator should have kept it from.</summary>
@@ -82,7 +82,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         // SAFETY: a fault within the layout comes back through the handlers, which leave by the exit code.
         *(int*)(_layout.Stubs + RunningOffset) = 1;
         ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
-        *(int*)(_layout.Stubs + RunningOffset) = 0;
+        *(int*)(_layout.Stubs + RunningOffset) = *(int*)(_layout.Stubs + EnteredOffset) = 0;
         outcome = new Outcome { Vector = Outcome.ReachedEnd, Rip = (ulong)end };
         if (Frame->Happened != 0)
             ReadFault(ref outcome);
@@ -101,6 +101,13 @@ internal sealed unsafe partial class NativeRunner : IDisposable
 
     private void EmitSave()
     {
+        // A program that changes itself may come here: it must not take the host's stack pointer for its own. It faults, in the stubs.
+        Emit(Instruction.Create(Code.Cmp_rm32_imm8, Rip(EnteredOffset), 0));
+        int patch = _at + 2;
+        Emit(Instruction.CreateBranch(Code.Je_rel32_64, (ulong)Here + 6));
+        Emit(Instruction.Create(Code.Ud2));
+        *(int*)(_layout.Stubs + patch) = 2;
+        Emit(Instruction.Create(Code.Mov_rm32_imm32, Rip(EnteredOffset), 1));
         foreach (Register r in s_calleeSaved)
             Emit(Instruction.Create(Code.Push_r64, r));
         Emit(Instruction.Create(Code.Mov_rm64_r64, Rip(SavedRspOffset), Register.RSP));

@@ -10,11 +10,14 @@ internal struct Outcome
     /// <summary>A program that went round until the <see cref="Watch"/> ended it: nothing to compare.</summary>
     public const int Endless = -2;
 
+    /// <summary>A program that went into the stubs that only the host has: nothing to compare either.</summary>
+    public const int Strayed = -3;
+
     public int Vector;
     public ulong Error, Cr2, Rip;
     public MachineImage Image;
 
-    public readonly string Name => Vector == ReachedEnd ? "end" : Vector == Endless ? "endless" : X86.Vector.Mnemonic(Vector) ?? $"vector {Vector}";
+    public readonly string Name => Vector == ReachedEnd ? "end" : Vector == Endless ? "endless" : Vector == Strayed ? "strayed" : X86.Vector.Mnemonic(Vector) ?? $"vector {Vector}";
 
     /// <summary>Whether the processor pushes an error code (SDM Vol. 3A §6.13).</summary>
     public static bool HasError(int vector) => vector is X86.Vector.DF or (>= X86.Vector.TS and <= X86.Vector.PF) or X86.Vector.AC;

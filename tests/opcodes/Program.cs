@@ -96,7 +96,7 @@ bool ComparePrograms(int mode, long goal, List<Code> codes)
 
     for (long i = first; i < first + goal && oracle.Differences < maximum; i++)
         oracle.RunOne(i, Math.Max(steps, 12), inputs);
-    Console.WriteLine($"{mode}-bit: native against {string.Join(" and ", tiers)}: {goal} programs, {oracle.Sequences} sequences, {oracle.Differences} differences, {oracle.Transient} that did not repeat, {oracle.Endless} without an end, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
+    Console.WriteLine($"{mode}-bit: native against {string.Join(" and ", tiers)}: {goal} programs, {oracle.Sequences} sequences, {oracle.Differences} differences, {oracle.Transient} that did not repeat, {oracle.Endless} without an end, {oracle.Strayed} strayed into the oracle, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
     Console.WriteLine($"  ended by: {string.Join(", ", oracle.Ends.Select(e => $"{e.Key} {e.Value}"))}");
     Console.WriteLine($"  made of: {string.Join(", ", oracle.Kinds.Select(e => $"{e.Key} {e.Value}"))}");
     return oracle.Differences == 0;

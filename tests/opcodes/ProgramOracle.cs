@@ -46,6 +46,9 @@ internal sealed unsafe class ProgramOracle : IDisposable
     /// <summary>Programs that did not end on the host within a second.</summary>
     public int Endless { get; private set; }
 
+    /// <summary>Programs that left the layout's code for the oracle's own on the host.</summary>
+    public int Strayed { get; private set; }
+
     public bool Trace { get; init; }
 
     /// <summary>How programs ended, by vector.</summary>
@@ -74,10 +77,11 @@ internal sealed unsafe class ProgramOracle : IDisposable
         Load(generator.Program, before);
         for (int i = 0; i < inputs; i++)
         {
-            string? difference = RunAll(generator, images[i], out bool endless);
-            if (endless)
+            string? difference = RunAll(generator, images[i], out int end);
+            if (end is Outcome.Endless or Outcome.Strayed)
             {
-                Endless++;
+                Endless += end == Outcome.Endless ? 1 : 0;
+                Strayed += end == Outcome.Strayed ? 1 : 0;
                 return;
             }
 
@@ -115,14 +119,14 @@ internal sealed unsafe class ProgramOracle : IDisposable
         _layout.Dispose();
     }
 
-    private string? RunAll(ProgramGenerator generator, in MachineImage input, out bool endless)
+    private string? RunAll(ProgramGenerator generator, in MachineImage input, out int ending)
     {
         Sequence program = generator.Program;
         byte* start = (byte*)program.Origin, end = start + program.Length;
         _native.RunProgram(start, end, _bits, input, out Outcome native);
         _ends[native.Name] = _ends.GetValueOrDefault(native.Name) + 1;
-        endless = native.Vector == Outcome.Endless;
-        if (endless)
+        ending = native.Vector;
+        if (ending is Outcome.Endless or Outcome.Strayed)
             return null;
         foreach ((string name, GuestRunner guest) in _guests)
         {
