@@ -57,27 +57,6 @@ internal sealed unsafe partial class BlockTranslator
         return true;
     }
 
-    private static int KnownMove32(Op* op, out int register)
-    {
-        register = op->Rm;
-        switch (op->Code)
-        {
-            case Code.Add_rm32_imm8 or Code.Add_rm32_imm32 when !op->IsMemory:
-                return (int)op->Imm;
-            case Code.Sub_rm32_imm8 or Code.Sub_rm32_imm32 when !op->IsMemory && (int)op->Imm != int.MinValue:
-                return -(int)op->Imm;
-            case Code.Inc_r32:
-                return 1;
-            case Code.Dec_r32:
-                return -1;
-            case Code.Lea_r32_m when op->Base == op->Reg && op->Index == 0xFF && op->AddrSize == 4:
-                register = op->Reg;
-                return (int)op->Disp;
-            default:
-                return 0;
-        }
-    }
-
     private bool EmitStack32(Op* op)
     {
         switch (op->Code)

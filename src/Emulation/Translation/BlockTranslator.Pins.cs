@@ -115,28 +115,6 @@ internal sealed unsafe partial class BlockTranslator
     private bool TryGetPinned(Op* op, out BasedAccess access) =>
         _code64 ? TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 } : TryGetAccess32(op, out access);
 
-    /// <summary>What an instruction adds to a register by itself; 0: nothing, or it is not known.</summary>
-    private static int KnownMove(Op* op, out int register)
-    {
-        register = op->Rm;
-        switch (op->Code)
-        {
-            case Code.Add_rm64_imm8 or Code.Add_rm64_imm32 when !op->IsMemory:
-                return (int)op->Imm;
-            case Code.Inc_rm64 when !op->IsMemory:
-                return 1;
-            case Code.Dec_rm64 when !op->IsMemory:
-                return -1;
-            case Code.Sub_rm64_imm8 or Code.Sub_rm64_imm32 when !op->IsMemory && (int)op->Imm != int.MinValue:
-                return -(int)op->Imm;
-            case Code.Lea_r64_m when op->Base == op->Reg && op->Index == 0xFF && op->AddrSize == 8 && op->Seg < SegmentName.FS && op->Disp == (int)op->Disp:
-                register = op->Reg;
-                return (int)op->Disp;
-            default:
-                return 0;
-        }
-    }
-
     /// <summary>Finds the pins of the block.</summary>
     private void PlanPins(bool allowed)
     {
@@ -151,7 +129,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             Op* op = _block->Ops + i;
             uint changes = _facts[i].Changes;
-            int move = _code64 ? KnownMove(op, out int register) : KnownMove32(op, out register);
+            int move = RegisterMove.ReadWide(op, _code64 ? 8 : 4, out int register);
             if (TryGetPinned(op, out BasedAccess access))
             {
                 Join(i, access, ref open[access.Base], ref moved[access.Base]);

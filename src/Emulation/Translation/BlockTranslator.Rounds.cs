@@ -87,7 +87,7 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Adds what an instruction adds by itself to a register; that register's bit.</summary>
     private uint Moved(Op* op, Span<int> moved)
     {
-        int move = KnownMove(op, out int register);
+        int move = RegisterMove.ReadWide(op, 8, out int register);
         if (TryGetAccess(op, out BasedAccess access) && access.Moves != 0)
             (move, register) = (access.Moves, access.Base);
         if (move == 0 || Math.Abs((long)moved[register] + move) > LongestStride)

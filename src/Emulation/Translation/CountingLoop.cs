@@ -1,5 +1,4 @@
 using Iced.Intel;
-using VirtPS.X86;
 
 namespace VirtPS.Emulation;
 
@@ -103,7 +102,7 @@ internal sealed unsafe class CountingLoop
         for (int i = 0; i < count; i++)
         {
             Op* op = ops + i;
-            if (TryReadMove(op, out int register, out int by, out byte bytes))
+            if (RegisterMove.Read(op, out int register, out byte bytes) is not 0 and int by)
             {
                 uint bit = 1u << register;
                 if ((_moving & bit) != 0 && _bytes[register] != bytes)
@@ -126,37 +125,6 @@ internal sealed unsafe class CountingLoop
     private static int First(Op* op) => op->Has(OpFlags.ToReg) ? op->Reg : op->Rm;
 
     private static int Second(Op* op) => op->Has(OpFlags.ToReg) ? op->Rm : op->Reg;
-
-    /// <summary>INC, DEC, ADD and SUB of a constant, LEA of a register to itself.</summary>
-    private static bool TryReadMove(Op* op, out int register, out int by, out byte bytes)
-    {
-        (register, by, bytes) = (op->Rm, 0, op->OpSize);
-        if (op->Code is Code.Lea_r64_m)
-        {
-            (register, by, bytes) = (op->Reg, (int)op->Disp, 8);
-            return op->Base == op->Reg && op->Index == 0xFF && op->AddrSize == 8 && op->Seg < SegmentName.FS && op->Disp == by;
-        }
-
-        if (op->IsMemory)
-            return false;
-        switch (op->Code)
-        {
-            case Code.Inc_rm32 or Code.Inc_rm64:
-                by = 1;
-                return true;
-            case Code.Dec_rm32 or Code.Dec_rm64:
-                by = -1;
-                return true;
-            case Code.Add_rm32_imm8 or Code.Add_rm64_imm8 or Code.Add_rm32_imm32 or Code.Add_rm64_imm32:
-                by = (int)op->Imm;
-                return by > int.MinValue;
-            case Code.Sub_rm32_imm8 or Code.Sub_rm64_imm8 or Code.Sub_rm32_imm32 or Code.Sub_rm64_imm32:
-                by = -(int)op->Imm;
-                return by != int.MinValue;
-            default:
-                return false;
-        }
-    }
 
     /// <summary>XOR of a register with itself, MOV of a constant.</summary>
     private static bool TryReadSet(Op* op, out int register, out Value value)
@@ -183,11 +151,11 @@ internal sealed unsafe class CountingLoop
 
     private bool Follow(Op* op)
     {
-        if (TryReadMove(op, out int register, out int by, out byte bytes))
+        if (RegisterMove.Read(op, out int register, out byte bytes) is not 0 and int by)
         {
             _values[register].Offset += by;
             bool setsAll = op->Code is not (Code.Inc_rm32 or Code.Inc_rm64 or Code.Dec_rm32 or Code.Dec_rm64);
-            return op->Code == Code.Lea_r64_m || Touch(setsAll, Flags.Result, _values[register], new Value { Register = -1, Bytes = 8 }, bytes);
+            return op->Code is Code.Lea_r64_m or Code.Lea_r32_m || Touch(setsAll, Flags.Result, _values[register], new Value { Register = -1, Bytes = 8 }, bytes);
         }
 
         if (TryReadSet(op, out register, out Value value))

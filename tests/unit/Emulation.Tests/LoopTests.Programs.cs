@@ -64,6 +64,11 @@ public sealed unsafe partial class LoopTests
             a.dec(rcx);
         else
             a.sub(rcx, 1);
+        EmitRoundAndBehind(a, top, done);
+    }
+
+    private static void EmitRoundAndBehind(Assembler a, Label top, Label done)
+    {
         a.jnz(top);
         a.mov(rdx, __[rsi]);
         a.Label(ref done);
@@ -117,10 +122,7 @@ public sealed unsafe partial class LoopTests
             a.sub(ecx, 1);
         else
             a.sub(rcx, 1);
-        a.jnz(top);
-        a.mov(rdx, __[rsi]);
-        a.Label(ref done);
-        a.hlt();
+        EmitRoundAndBehind(a, top, done);
     });
 
     private static void EmitCounter(Assembler a, Random random)

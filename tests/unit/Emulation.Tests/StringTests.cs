@@ -126,9 +126,7 @@ public sealed unsafe class StringTests : IDisposable
     [Fact]
     public void A_fault_on_the_way_down_leaves_what_is_done()
     {
-        ulong pd = _g.Read<ulong>(_g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
-        _g.Write(pd + 2 * 8, 0ul); // 4–6 MiB are not present.
-        _g.Cpu.CommitState();
+        _g.UnmapLarge(0x40_0000);
         (_g[Gpr.Rdi], _g[Gpr.Rcx], _g[Gpr.Rax]) = (0x6000FE, 0x400, 0x77);
         _g.S->Rflags |= Rflags.DF;
         Assert.Equal(Vector.PF, _g.FaultOf(a => a.rep.stosb()));
@@ -155,9 +153,7 @@ public sealed unsafe class StringTests : IDisposable
     [Fact]
     public void A_fault_in_the_middle_leaves_what_is_done_and_can_be_resumed()
     {
-        ulong pd = _g.Read<ulong>(_g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
-        _g.Write(pd + 2 * 8, 0ul); // 4–6 MiB are not present.
-        _g.Cpu.CommitState();
+        _g.UnmapLarge(0x40_0000);
         (_g[Gpr.Rdi], _g[Gpr.Rcx], _g[Gpr.Rax]) = (0x3FFF00, 0x400, 0x77);
         Assert.Equal(Vector.PF, _g.FaultOf(a => a.rep.stosb()));
         Assert.Equal((0x400000ul, 0x300ul), (_g[Gpr.Rdi], _g[Gpr.Rcx]));

@@ -115,6 +115,14 @@ internal sealed unsafe class TestGuest : IDisposable
         Vcpus[vcpu].CommitState();
     }
 
+    /// <summary>In long mode: takes away the 2 MiB page at a linear address.</summary>
+    public void UnmapLarge(ulong linear)
+    {
+        ulong pd = Read<ulong>(Read<ulong>(S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
+        Write(pd + (linear >> 21) * 8, 0ul);
+        Cpu.CommitState();
+    }
+
     /// <summary>Flat 32-bit protected mode without paging.</summary>
     public void Protected32(int ring = 0)
     {
