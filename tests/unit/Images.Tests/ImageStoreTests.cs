@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Security.Cryptography;
 using VirtPS.Client.Images;
 using VirtPS.Sdk;
@@ -52,12 +53,56 @@ public sealed class ImageStoreTests : IDisposable
     }
 
     [Fact]
+    public async Task ManyWhoWantItAtOnceShareOneFetch()
+    {
+        UseFakeApt(announcedHash: null, delay: TimeSpan.FromSeconds(0.3));
+        VirtImage[] images = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => Task.Run(() => new ImageStore(_scratch.Folder).SaveAsync("busybox"))));
+        Assert.All(images, i => Assert.Equal(_busybox, File.ReadAllBytes(i.Path!)));
+        Assert.Equal("1", File.ReadAllText(_scratch.PathOf("downloads")).Trim());
+    }
+
+    [Fact]
+    public async Task ForcedFetchesAtOnceAllEndWell()
+    {
+        UseFakeApt(announcedHash: null);
+        await new ImageStore(_scratch.Folder).SaveAsync("busybox");
+        await Task.WhenAll(Enumerable.Range(0, 6).Select(i => Task.Run(() => new ImageStore(_scratch.Folder).SaveAsync("busybox", force: i % 2 == 0))));
+        Assert.Equal(_busybox, File.ReadAllBytes(new ImageStore(_scratch.Folder).List().Single(i => i.Name == "busybox").Path!));
+        Assert.Empty(Directory.EnumerateDirectories(_scratch.PathOf("images"), ".*"));
+    }
+
+    [Fact]
+    public async Task WhoWaitsForAnotherFetchIsToldSoAndCanCancel()
+    {
+        UseFakeApt(announcedHash: null, delay: TimeSpan.FromSeconds(30));
+        using CancellationTokenSource first = new(), second = new();
+        Task<VirtImage> fetch = new ImageStore(_scratch.Folder).SaveAsync("busybox", cancellation: first.Token);
+        var waiter = new Reporter([], r => { if (r.Activity.StartsWith("Waiting", StringComparison.Ordinal)) second.Cancel(); });
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => new ImageStore(_scratch.Folder).SaveAsync("busybox", progress: waiter, cancellation: second.Token));
+        Assert.False(fetch.IsCompleted);
+        first.Cancel();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => fetch);
+        AssertNothingStored();
+    }
+
+    [Fact]
+    public async Task WhatAKilledFetchLeftIsTakenAway()
+    {
+        UseFakeApt(announcedHash: null);
+        _scratch.Write("images/.busybox.tmp/result/busybox", [1, 2, 3]);
+        _scratch.Write("images/.busybox.tmp/half.deb", [4]);
+        VirtImage image = await new ImageStore(_scratch.Folder).SaveAsync("busybox");
+        Assert.Equal(_busybox, File.ReadAllBytes(image.Path!));
+        Assert.Empty(Directory.EnumerateDirectories(_scratch.PathOf("images"), ".*"));
+    }
+
+    [Fact]
     public async Task AWrongHashIsRefusedAndLeavesNothing()
     {
         UseFakeApt(announcedHash: new string('a', 64));
         VirtException e = await Assert.ThrowsAsync<VirtException>(() => new ImageStore(_scratch.Folder).SaveAsync("busybox"));
         Assert.Equal("ImageInvalid", e.ErrorId);
-        Assert.Empty(Directory.EnumerateFileSystemEntries(_scratch.PathOf("images")));
+        AssertNothingStored();
     }
 
     [Fact]
@@ -90,10 +135,10 @@ public sealed class ImageStoreTests : IDisposable
     [Fact]
     public async Task CancellingEndsAptAndLeavesNothing()
     {
-        UseFakeApt(announcedHash: null, slow: true);
+        UseFakeApt(announcedHash: null, delay: TimeSpan.FromSeconds(30));
         using var cancellation = new CancellationTokenSource(TimeSpan.FromSeconds(1));
         await Assert.ThrowsAnyAsync<OperationCanceledException>(() => new ImageStore(_scratch.Folder).SaveAsync("busybox", cancellation: cancellation.Token));
-        Assert.Empty(Directory.EnumerateFileSystemEntries(_scratch.PathOf("images")));
+        AssertNothingStored();
     }
 
     [Fact]
@@ -110,8 +155,11 @@ public sealed class ImageStoreTests : IDisposable
         _scratch.Dispose();
     }
 
+    /// <summary>Locks stay behind, empty of meaning; nothing else does.</summary>
+    private void AssertNothingStored() => Assert.All(Directory.EnumerateFileSystemEntries(_scratch.PathOf("images")), e => Assert.Equal(".busybox.lock", Path.GetFileName(e)));
+
     /// <summary>apt-cache and apt-get as scripts: they print what the real ones print, and count downloads.</summary>
-    private void UseFakeApt(string? announcedHash, string? fail = null, bool slow = false)
+    private void UseFakeApt(string? announcedHash, string? fail = null, TimeSpan delay = default)
     {
         byte[] deb = DebPackageTests.Deb("data.tar.gz", Tar(_busybox));
         _scratch.Write("package.deb", deb);
@@ -128,7 +176,7 @@ public sealed class ImageStoreTests : IDisposable
             if [ "$1" = --print-uris ]; then
               echo "'http://x/b.deb' busybox.deb {deb.Length} SHA256:{hash}"
             else
-              {(slow ? "exec sleep 30" : "")}
+              {(delay > TimeSpan.Zero ? string.Create(CultureInfo.InvariantCulture, $"sleep {delay.TotalSeconds}") : "")}
               cp {folder}/package.deb busybox.deb
               echo $(( $(cat {folder}/downloads 2>/dev/null || echo 0) + 1 )) > {folder}/downloads
             fi
@@ -148,8 +196,12 @@ public sealed class ImageStoreTests : IDisposable
         return buffer.ToArray();
     }
 
-    private sealed class Reporter(List<ImageProgress> reports) : IProgress<ImageProgress>
+    private sealed class Reporter(List<ImageProgress> reports, Action<ImageProgress>? told = null) : IProgress<ImageProgress>
     {
-        public void Report(ImageProgress value) => reports.Add(value);
+        public void Report(ImageProgress value)
+        {
+            reports.Add(value);
+            told?.Invoke(value);
+        }
     }
 }

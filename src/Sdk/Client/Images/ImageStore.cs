@@ -13,7 +13,8 @@ public readonly record struct ImageProgress(string Activity, int PercentComplete
 
 /// <summary>
 /// Kernels and programs for guests, in a cache below the store's root: <c>images/&lt;name&gt;/&lt;version&gt;/</c> with the file and <c>image.json</c>, which records where it came from and its
-/// SHA-256. A version's folder appears whole or not at all. Thread-safe, also between processes.
+/// SHA-256. A version's folder appears whole or not at all. Thread-safe, also between processes: of those that want the same image at once, one fetches and the others wait for it
+/// (<c>images/.&lt;name&gt;.lock</c>, a lock that dies with its process).
 /// </summary>
 public sealed class ImageStore
 {
@@ -35,7 +36,7 @@ public sealed class ImageStore
 
     /// <summary>
     /// Makes sure that the image is in the cache and undamaged; fetches the newest version that apt knows when it is not, or when <paramref name="force"/>. What the
-    /// cache has needs neither apt nor network. Errors: ImageNotFound (lists the names), ImageUnavailable, ImageInvalid, StoreWriteFailed.
+    /// cache has needs neither apt nor network. Where another fetch of the image is at work, here or in another process, waits for it and takes what it brought. Errors: ImageNotFound (lists the names), ImageUnavailable, ImageInvalid, StoreWriteFailed.
     /// </summary>
     /// <param name="name">A name of <see cref="List"/>.</param>
     /// <param name="force">Fetch even when the cache has it.</param>
@@ -45,13 +46,16 @@ public sealed class ImageStore
     {
         CatalogEntry entry = ImageCatalog.Entries.FirstOrDefault(e => e.Name.Equals(name, StringComparison.OrdinalIgnoreCase))
             ?? throw new VirtException(ErrorIds.ImageNotFound, $"There is no image '{name}'.", $"There are: {string.Join(", ", ImageCatalog.Entries.Select(e => e.Name))}.", name);
-        if (!force && Newest(entry) is { } cached && await IsIntactAsync(cached.Folder, cached.Record, cancellation).ConfigureAwait(false))
+        if (!force && await IsIntactAsync(entry, cancellation).ConfigureAwait(false))
             return Describe(entry);
         if (!AptClient.IsAvailable)
             throw AptClient.Unavailable($"The image '{entry.Name}' comes from the Debian package '{entry.Package}', and this host has no apt", "Run this on a Debian or Ubuntu host.");
         try
         {
-            await FetchAsync(entry, progress, cancellation).ConfigureAwait(false);
+            Directory.CreateDirectory(_root);
+            using FileLock held = await LockAsync(entry, progress, cancellation).ConfigureAwait(false);
+            if (force || !await IsIntactAsync(entry, cancellation).ConfigureAwait(false))
+                await FetchAsync(entry, progress, cancellation).ConfigureAwait(false);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -61,12 +65,25 @@ public sealed class ImageStore
         return Describe(entry);
     }
 
+    /// <summary>One fetch of an image at a time. No limit of time: a download takes as long as the network does, and who waits can cancel.</summary>
+    private async Task<FileLock> LockAsync(CatalogEntry entry, IProgress<ImageProgress>? progress, CancellationToken cancellation)
+    {
+        string path = Path.Combine(_root, $".{entry.Name}.lock");
+        if (FileLock.TryAcquire(path) is { } free)
+            return free;
+        progress?.Report(new ImageProgress($"Waiting for another fetch of '{entry.Name}'", 0));
+        return (await FileLock.AcquireAsync(path, Timeout.InfiniteTimeSpan, cancellation).ConfigureAwait(false))!;
+    }
+
+    /// <summary>To be called with the image's lock held: what a fetch that was killed left behind is nobody's, and goes first.</summary>
     private async Task FetchAsync(CatalogEntry entry, IProgress<ImageProgress>? progress, CancellationToken cancellation)
     {
         progress?.Report(new ImageProgress("Asking apt for the package", 0));
         AptPackage package = await AptClient.ResolveAsync(entry.Package, entry.Dependency, cancellation).ConfigureAwait(false);
-        string temporary = Path.Combine(_root, $".{Guid.NewGuid():N}.tmp");
+        string temporary = Path.Combine(_root, $".{entry.Name}.tmp");
         string result = Path.Combine(temporary, "result");
+        if (Directory.Exists(temporary))
+            Directory.Delete(temporary, recursive: true);
         Directory.CreateDirectory(result);
         try
         {
@@ -164,10 +181,20 @@ public sealed class ImageStore
         }
     }
 
-    private static async Task<bool> IsIntactAsync(string folder, ImageRecord record, CancellationToken cancellation)
+    /// <summary>Whether the cache has the image and its bytes are those that were fetched. A forced fetch elsewhere may take the file away meanwhile, which counts as not there.</summary>
+    private async Task<bool> IsIntactAsync(CatalogEntry entry, CancellationToken cancellation)
     {
+        if (Newest(entry) is not var (folder, record))
+            return false;
         string file = Path.Combine(folder, record.File);
-        return new FileInfo(file).Length == record.Length && await HashAsync(file, cancellation).ConfigureAwait(false) == record.Sha256;
+        try
+        {
+            return new FileInfo(file).Length == record.Length && await HashAsync(file, cancellation).ConfigureAwait(false) == record.Sha256;
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            return false;
+        }
     }
 
     private static async Task<string> HashAsync(string path, CancellationToken cancellation)

@@ -44,10 +44,10 @@ internal sealed class FileLock : IDisposable
         }
     }
 
-    /// <summary>Takes the lock, trying until <paramref name="patience"/> is over; null then.</summary>
+    /// <summary>Takes the lock, trying until <paramref name="patience"/> is over (<see cref="Timeout.InfiniteTimeSpan"/>: for ever); null then.</summary>
     public static async Task<FileLock?> AcquireAsync(string path, TimeSpan patience, CancellationToken cancellation)
     {
-        long end = Environment.TickCount64 + (long)patience.TotalMilliseconds;
+        long end = patience == Timeout.InfiniteTimeSpan ? long.MaxValue : Environment.TickCount64 + (long)patience.TotalMilliseconds;
         for (int delay = 1; ; delay = Math.Min(delay * 2, 20))
         {
             if (TryAcquire(path) is { } taken)
