@@ -40,8 +40,7 @@ function Invoke-XunitProject([string] $Project) {
     # Not every assembly is called like its project, and some stand in a folder for their runtime.
     $settings = Get-ChildItem -Path (Join-Path (Split-Path -Parent $Project) 'bin/Release/net10.0') -Filter '*Tests.runtimeconfig.json' -Recurse -ErrorAction Ignore | Select-Object -First 1
     if (-not $settings) {
-        Write-Host "  $name was not built."
-        return [pscustomobject]@{ Name = $name; Passed = 0; Failed = 1; Skipped = 0; Seconds = 0 }
+        return New-MissingResult $name "$name was not built." 0
     }
 
     $program = $settings.FullName -replace '\.runtimeconfig\.json$', '.dll'
@@ -51,20 +50,32 @@ function Invoke-XunitProject([string] $Project) {
     & dotnet $program -noLogo -noColor -reporter quiet -result-xml $report | Out-Host
     $code = $LASTEXITCODE
     if (-not (Test-Path -LiteralPath $report)) {
-        Write-Host "  $name wrote no report (exit code $code)."
-        return [pscustomobject]@{ Name = $name; Passed = 0; Failed = 1; Skipped = 0; Seconds = $watch.Elapsed.TotalSeconds }
+        return New-MissingResult $name "$name wrote no report (exit code $code)." $watch.Elapsed.TotalSeconds
     }
 
-    $passed = 0; $failed = 0; $skipped = 0
+    $passed = 0; $failed = 0; $skipped = 0; $failures = @()
     foreach ($assembly in ([xml] [IO.File]::ReadAllText($report)).assemblies.assembly) {
         $passed += [int] $assembly.passed
         $failed += [int] $assembly.failed + [int] $assembly.errors
         $skipped += [int] $assembly.skipped
         foreach ($test in $assembly.SelectNodes('.//test[@result="Skip"]')) { Write-Host "  skipped: $($test.name): $($test.reason.InnerText)" }
+        foreach ($test in $assembly.SelectNodes('.//test[@result="Fail"]')) { $failures += Format-Failure $test.name $test.SelectSingleNode('failure/message').InnerText }
     }
 
     if ($code -ne 0 -and $failed -eq 0) { $failed = 1 }
-    [pscustomobject]@{ Name = $name; Passed = $passed; Failed = $failed; Skipped = $skipped; Seconds = $watch.Elapsed.TotalSeconds }
+    [pscustomobject]@{ Name = $name; Passed = $passed; Failed = $failed; Skipped = $skipped; Seconds = $watch.Elapsed.TotalSeconds; Failures = $failures }
+}
+
+# A project of which nothing is known but that it failed.
+function New-MissingResult([string] $Name, [string] $Why, [double] $Seconds) {
+    Write-Host "  $Why"
+    [pscustomobject]@{ Name = $Name; Passed = 0; Failed = 1; Skipped = 0; Seconds = $Seconds; Failures = @("failed: $Why") }
+}
+
+# What the end of a run repeats of a test that failed: the message's beginning and its end, where a guest's last words are.
+function Format-Failure([string] $Name, [string] $Message) {
+    if ($Message.Length -gt 2500) { $Message = $Message.Substring(0, 800) + "`n[...]`n" + $Message.Substring($Message.Length - 1700) }
+    "failed: $Name`n$Message"
 }
 
 # The oracle compares a fixed-seed million of instructions with the host's processor; it counts as one test.
@@ -84,6 +95,7 @@ function Invoke-PesterFile([string] $Path) {
     [pscustomobject]@{
         Name = Split-Path -Leaf $Path; Passed = $result.PassedCount; Failed = $result.FailedCount + $result.FailedContainersCount
         Skipped = $result.SkippedCount; Seconds = $watch.Elapsed.TotalSeconds
+        Failures = @(foreach ($test in $result.Failed) { Format-Failure $test.ExpandedPath "$($test.ErrorRecord)" })
     }
 }
 
@@ -123,6 +135,7 @@ function Invoke-Test {
     $results | Format-Table Name, Passed, Failed, Skipped, @{ Name = 'Seconds'; Expression = { '{0:0.0}' -f $_.Seconds } } -AutoSize | Out-Host
     $sum = @{ Passed = 0; Failed = 0; Skipped = 0 }
     foreach ($result in $results) { foreach ($key in @($sum.Keys)) { $sum[$key] += $result.$key } }
+    foreach ($result in $results) { foreach ($failure in $result.Failures) { Write-Host "$failure`n" } }
     Write-Host "$($sum.Passed) passed, $($sum.Failed) failed, $($sum.Skipped) skipped"
     if ($sum.Failed -gt 0 -or $sum.Passed -eq 0) { exit 1 }
 }
