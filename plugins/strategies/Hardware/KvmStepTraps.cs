@@ -119,6 +119,9 @@ internal sealed unsafe class KvmStepTraps(KvmPartition partition)
         IsArmed = false;
     }
 
+    /// <summary>The entry whose first instruction is at CS base + RIP, and next.</summary>
+    public Entry? StandingAt(ulong linear) => _armed.FirstOrDefault(e => e.Linear == linear);
+
     /// <summary>The entry whose OUT to <paramref name="port"/> was executed, given CS base + RIP then: KVM has gone past it or not.</summary>
     public Entry? At(ulong linear, ushort port) =>
         _armed.FirstOrDefault(e => e.Linear == linear && e.TrapPort == port) ?? _armed.FirstOrDefault(e => e.Linear + (ulong)e.TrapLength == linear && e.TrapPort == port);

@@ -32,6 +32,9 @@ internal sealed unsafe partial class KvmVcpu
         {
             SetDebug(Kvm.GuestDebugEnable | Kvm.GuestDebugSingleStep);
             exit = Enter(step: true);
+            // A kick may come when the handler has been entered and its first instruction, the trap, has not yet been executed.
+            if (exit is VcpuExit.Kicked or VcpuExit.InterruptWindow && StandsAtTrap())
+                exit = VcpuExit.SingleStep;
         }
         finally
         {
@@ -77,6 +80,9 @@ internal sealed unsafe partial class KvmVcpu
     /// <summary>CS base + RIP at the step's begin.</summary>
     private ulong _stepRip;
 
+    /// <summary>CS base + RIP; the state is the guest's present one.</summary>
+    private ulong LinearRip => _state->IsLongMode && _state->CS.IsLong ? _state->Rip : (uint)(_state->CS.Base + _state->Rip);
+
     /// <summary>It is a HLT.</summary>
     private bool _stepHalts;
 
@@ -88,7 +94,7 @@ internal sealed unsafe partial class KvmVcpu
     {
         CompletePending();
         SynchronizeState();
-        ulong linear = _state->IsLongMode && _state->CS.IsLong ? _state->Rip : (uint)(_state->CS.Base + _state->Rip);
+        ulong linear = LinearRip;
         return linear != _stepRip ? VcpuExit.SingleStep : null;
     }
 
@@ -99,7 +105,7 @@ internal sealed unsafe partial class KvmVcpu
     private Step Begin()
     {
         VcpuState* s = _state;
-        ulong linear = s->IsLongMode && s->CS.IsLong ? s->Rip : (uint)(s->CS.Base + s->Rip);
+        ulong linear = LinearRip;
         (Opcode opcode, int vector, bool word) = Decode(linear);
         (_stepRip, _stepHalts) = (linear, opcode == Opcode.Halt);
         var step = new Step(linear, s->Rip, s->Cpl, s->Mode, s->Rflags, s->Gpr[(int)Gpr.R11], opcode, vector, word, s->Pending, _injected);
@@ -260,13 +266,21 @@ internal sealed unsafe partial class KvmVcpu
         };
     }
 
+    /// <summary>Whether the step, which began elsewhere, has come to a handler's first instruction: then it is over.</summary>
+    private bool StandsAtTrap()
+    {
+        SynchronizeState();
+        _trapped = _traps.StandingAt(LinearRip);
+        return _trapped is not null;
+    }
+
     /// <summary>True when the OUT that KVM asks to carry out is one of ours: the step ends there.</summary>
     private bool IsTrap()
     {
         if (!_traps.IsArmed || _run->IoDirection != Kvm.IoOut)
             return false;
         SynchronizeState();
-        ulong linear = _state->IsLongMode && _state->CS.IsLong ? _state->Rip : (uint)(_state->CS.Base + _state->Rip);
+        ulong linear = LinearRip;
         _trapped = _traps.At(linear, _run->IoPort);
         // KVM finishes the OUT with the next entry, which CompletePending makes.
         _ioPending = _trapped is not null;
