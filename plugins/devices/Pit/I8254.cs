@@ -69,7 +69,9 @@ internal sealed class I8254 : IDevice, IPortDevice
     {
         if (offset == 3)
             return 0xFF;
-        Sync();
+        // Kernels time their clocks by counter 2, reading it in a row: what the line of counter 0 costs is not theirs.
+        if (offset == 0)
+            Sync();
         return _counters[offset].Read(Now);
     }
 
