@@ -45,6 +45,7 @@ internal static class WorkerProgram
     {
         // Where software strategies keep translations for the next run.
         AppContext.SetData(Emulation.SoftwareOptions.StoreFolderData, Path.Combine(Path.GetFullPath(options.StorePath), "translations"));
+        factory.Prepare(options);
         var terminated = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         using IDisposable signals = ProcessSetup.Detach(() => terminated.TrySetResult());
         using Stream report = ProcessSetup.TakeReportPipe();

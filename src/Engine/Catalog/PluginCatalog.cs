@@ -49,6 +49,13 @@ public sealed class PluginCatalog : IMachineParts
         }
     }
 
+    /// <summary>Loads the code of VirtPS's own device models, so that it is there when a machine is put together. What is wrong with one is said when it is used.</summary>
+    public void LoadDevicesAhead()
+    {
+        foreach (DiscoveredPlugin plugin in Usable.Where(p => p.IsOwn && p.Manifest!.Models.Count > 0))
+            TryLoad(plugin);
+    }
+
     public IStrategy GetStrategy(string name, IReadOnlyDictionary<string, string> options)
     {
         (StrategyManifest manifest, DiscoveredPlugin plugin) = Strategies.FirstOrDefault(s => s.Strategy.Name.Equals(name, StringComparison.OrdinalIgnoreCase));

@@ -17,9 +17,19 @@ internal sealed class EngineMachineFactory : IWorkerMachineFactory
 {
     private static readonly IReadOnlyDictionary<string, string> NoOptions = new Dictionary<string, string>();
 
+    private Task<PluginCatalog>? _catalog;
+
+    public void Prepare(WorkerOptions options)
+    {
+        Task<PluginCatalog> catalog = Task.Run(() => OpenCatalog(options));
+        _catalog = catalog;
+        // Beside the machine's processors and memory, which are made first.
+        _ = catalog.ContinueWith(c => c.Result.LoadDevicesAhead(), CancellationToken.None, TaskContinuationOptions.OnlyOnRanToCompletion, TaskScheduler.Default);
+    }
+
     public IWorkerMachine Create(VmConfiguration configuration, ICharBackend console, ILog log, WorkerOptions options)
     {
-        var builder = new MachineBuilder(configuration, OpenCatalog(options))
+        var builder = new MachineBuilder(configuration, _catalog?.GetAwaiter().GetResult() ?? OpenCatalog(options))
         {
             Log = log,
             Starter = new GuestBootStarter(() => RinglabImage.Build(), () => RinglabXenImage.Build()),

@@ -90,9 +90,12 @@ internal interface ITraceSession : IDisposable
     ulong Dropped { get; }
 }
 
-/// <summary>Makes machines. Stateless.</summary>
+/// <summary>Makes machines.</summary>
 internal interface IWorkerMachineFactory
 {
+    /// <summary>Begins, on another thread, with what <see cref="Create"/> needs for any VM. Once, before it; without it all is done there. What fails is said there, too.</summary>
+    void Prepare(WorkerOptions options);
+
     /// <summary>Makes a machine, switched off. Throws <see cref="VirtException"/> for whatever is wrong; nothing is left behind then.</summary>
     IWorkerMachine Create(VmConfiguration configuration, ICharBackend console, ILog log, WorkerOptions options);
 

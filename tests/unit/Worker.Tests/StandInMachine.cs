@@ -17,6 +17,10 @@ namespace VirtPS.Worker.Tests;
 /// <summary>A machine without a guest, whose behaviour the VM's command line says: <c>refuse</c>, <c>exit=7</c>, <c>die</c>, <c>flood=bytes</c>, <c>echo</c>, <c>deaf</c>, <c>events</c>, <c>say=text</c>, <c>spots</c>.</summary>
 internal sealed class StandInMachineFactory : IWorkerMachineFactory
 {
+    public void Prepare(WorkerOptions options)
+    {
+    }
+
     public IWorkerMachine Create(VmConfiguration configuration, ICharBackend console, ILog log, WorkerOptions options) => new StandInMachine(configuration, console);
 
     public IReadOnlyList<ProbedStrategy> Probe(ILog log, WorkerOptions options) => [new("Full", true, "It is a stand-in.", null, null)];
@@ -104,11 +108,14 @@ internal sealed class StandInMachine(VmConfiguration configuration, ICharBackend
         Exits = new Dictionary<string, ulong>(), Counters = new Dictionary<string, ulong>(), CapturedAt = DateTimeOffset.Now,
     }];
 
-    public MachineRegisters CaptureRegisters(int vcpu) => new()
+    public MachineRegisters CaptureRegisters(int vcpu) => Registers(vcpu, Xcr0.X87 | Xcr0.Sse | Xcr0.Avx | Xcr0.Avx512);
+
+    /// <summary>The save area's bytes tell their place, by 16.</summary>
+    internal static MachineRegisters Registers(int vcpu, ulong xcr0) => new()
     {
         Vcpu = vcpu, Gpr = [.. Enumerable.Range(0, 16).Select(i => (ulong)i)], Rip = 0x1000, Rflags = Rflags.IF | Rflags.Fixed1, Cpl = 3, Mode = CpuMode.Long, MpState = MpState.Runnable,
-        Segments = [.. Enumerable.Repeat(SegmentRegister.Real(0), 8)], Gdtr = default, Idtr = default, Control = new Dictionary<string, ulong> { ["CR0"] = Cr0.PE, ["EFER"] = Efer.LMA },
-        Xsave = new byte[VcpuState.XsaveSize], Tsc = 1, InstructionsRetired = 1, CapturedAt = DateTimeOffset.Now,
+        Segments = [.. Enumerable.Repeat(SegmentRegister.Real(0), 8)], Gdtr = default, Idtr = default, Control = new Dictionary<string, ulong> { ["CR0"] = Cr0.PE, ["EFER"] = Efer.LMA, ["XCR0"] = xcr0 },
+        Xsave = [.. Enumerable.Range(0, VcpuState.XsaveSize).Select(i => (byte)(i / 16))], Tsc = 1, InstructionsRetired = 1, CapturedAt = DateTimeOffset.Now,
     };
 
     public ITraceSession StartTrace(bool includeSameRing) => new EventSource(_behaviour.TryGetValue("events", out string? rate) ? long.Parse(rate, CultureInfo.InvariantCulture) : 0);
