@@ -3,7 +3,7 @@ using VirtPS.Sdk;
 namespace VirtPS.Emulation;
 
 /// <summary>The options that every strategy over the software backend has: <c>tier</c>, <c>cpu</c>, <c>lockstep</c> and <c>cache</c>. Names and values are compared without regard to case.</summary>
-/// <param name="Cpu">The modelled processor's level; x86-64-v3 when not given.</param>
+/// <param name="Cpu">The modelled processor's level; x86-64-v4 when not given.</param>
 /// <param name="Translate">Whether guest code is translated; false where the host can't or <c>tier=interpreter</c> was asked for.</param>
 /// <param name="LockStep">Interpreter and translator check each other; see <see cref="EngineOptions.LockStep"/>.</param>
 /// <param name="Cache">Translations are kept for the next run where the process says so (<see cref="StoreFolderData"/>).</param>
@@ -19,6 +19,7 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
         ["x86-64"] = CpuLevel.Baseline,
         ["x86-64-v2"] = CpuLevel.V2,
         ["x86-64-v3"] = CpuLevel.V3,
+        ["x86-64-v4"] = CpuLevel.V4,
     };
 
     /// <summary>
@@ -31,7 +32,7 @@ public sealed record SoftwareOptions(CpuLevel Cpu, bool Translate, bool LockStep
     /// <param name="other">Takes an option by its name in lower case and its value.</param>
     public static SoftwareOptions Parse(string strategy, IReadOnlyDictionary<string, string> options, string names, Func<string, string, bool> other)
     {
-        CpuLevel level = CpuLevel.V3;
+        CpuLevel level = CpuLevel.V4;
         string tier = "auto";
         bool lockStep = false, cache = true;
         foreach ((string name, string value) in options)

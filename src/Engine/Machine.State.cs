@@ -125,6 +125,20 @@ public sealed partial class Machine
         return VcpuSnapshot.Take(vcpu.State);
     }
 
+    /// <summary>A guest that has AVX-512's registers, say, cannot go on where there are none.</summary>
+    private void CheckComponents(MachineState state)
+    {
+        if (!_partition.Options.Cpuid.Entries.TryGetValue((0xD, 0), out Sdk.Cpu.CpuidResult offered))
+            return;
+        ulong components = offered.Eax | (ulong)offered.Edx << 32 | X86.Xcr0.X87;
+        foreach (VcpuSnapshot vcpu in state.Vcpus)
+        {
+            if (vcpu.Registers.TryGetValue("XCR0", out ulong used) && (used & ~components) != 0)
+                throw new VirtException("MachineStateInvalid", $"The saved machine uses processor state (XCR0 = {used:X}h) of which this one offers only {components:X}h.",
+                    "Restore it with the same processor level, on a host whose processor has what that needs (AVX, AVX-512).");
+        }
+    }
+
     private void CheckFits(MachineState state)
     {
         if (state.Vcpus.Count != VcpuCount || state.Memory != Configuration.Memory)
@@ -135,6 +149,7 @@ public sealed partial class Machine
             throw new VirtException("MachineStateInvalid", $"The saved machine has no device '{missing}'.");
         if (state.Devices.Keys.FirstOrDefault(n => _devices.All(d => d.Name != n)) is { } extra)
             throw new VirtException("MachineStateInvalid", $"The saved machine has a device '{extra}', which this one lacks.");
+        CheckComponents(state);
         if (state.InterruptController is null != _partition.InterruptController is null)
             throw new VirtException("MachineStateInvalid", "The saved machine's interrupt controller is of another kind than this one's.");
         if (state.Kvm is null != _board.Enlightenment is null)

@@ -147,7 +147,7 @@ public sealed class MachineBuilder(VmConfiguration configuration, IMachineParts 
         var runners = new VcpuRunner[configuration.ProcessorCount];
         for (int i = 0; i < runners.Length; i++)
         {
-            var host = new VcpuHost(board, guest, owner, new RateLimitedLog(Log, $"vcpu{i}"));
+            var host = new VcpuHost(board, guest, owner, Nondeterminism, new RateLimitedLog(Log, $"vcpu{i}"));
             IVcpu vcpu = partition.CreateVcpu(i, host);
             host.Vcpu = vcpu;
             runners[i] = new VcpuRunner(vcpu, host, board, Nondeterminism, Platform, owner);

@@ -69,7 +69,8 @@ public sealed unsafe record VcpuSnapshot
     /// <summary>Writes a vCPU's state; the caller commits it. Throws <see cref="VirtException"/> (<c>MachineStateInvalid</c>) when something is missing.</summary>
     public void Apply(VcpuState* s)
     {
-        if (Gpr.Length != 16 || Segments.Length != 8 || Pdpte.Length != 4 || OtherMsrs.Length > VcpuState.OtherMsrCount || Xsave.Length != VcpuState.XsaveSize)
+        if (Gpr.Length != 16 || Segments.Length != 8 || Pdpte.Length != 4 || OtherMsrs.Length > VcpuState.OtherMsrCount
+            || Xsave.Length is not (VcpuState.XsaveSize or VcpuState.AvxXsaveSize))
             throw new VirtException("MachineStateInvalid", "The saved state of a vCPU has a list of the wrong length.");
         VisitRegisters(s, (string name, ref ulong value) => value = Registers.TryGetValue(name, out ulong saved)
             ? saved
@@ -78,6 +79,8 @@ public sealed unsafe record VcpuSnapshot
         Segments.CopyTo(new Span<SegmentRegister>(&s->ES, 8));
         Pdpte.CopyTo(new Span<ulong>(s->Pdpte, 4));
         OtherMsrs.CopyTo(new Span<ulong>(s->OtherMsrs, VcpuState.OtherMsrCount));
+        // A state that was saved before there was AVX-512 has nothing of it.
+        new Span<byte>(s->Xsave, VcpuState.XsaveSize)[Xsave.Length..].Clear();
         Xsave.CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
         (s->Rip, s->Rflags, s->Cpl, s->MpState) = (Rip, Rflags, Cpl, MpState);
         (s->InterruptShadow, s->NmiBlocked) = (InterruptShadow, NmiBlocked);

@@ -55,6 +55,20 @@ public static class Efer
 public static class Xcr0
 {
     public const ulong X87 = 1, Sse = 2, Avx = 4, Opmask = 0x20, ZmmHi256 = 0x40, Hi16Zmm = 0x80;
+
+    /// <summary>The three components of AVX-512.</summary>
+    public const ulong Avx512 = Opmask | ZmmHi256 | Hi16Zmm;
+
+    /// <summary>
+    /// Whether XSETBV takes the value (SDM Vol. 1 §13.3): x87 always, AVX only with SSE, the components of AVX-512 all or none and only with AVX, and nothing that CPUID.0Dh does not offer.
+    /// </summary>
+    public static bool IsValid(ulong value, ulong offered)
+    {
+        if ((value & X87) == 0 || (value & ~offered) != 0)
+            return false;
+        ulong needed = (value & Avx512) != 0 ? Avx512 | Avx | Sse : (value & Avx) != 0 ? Avx | Sse : 0;
+        return (value & needed) == needed;
+    }
 }
 
 /// <summary>Page-table entry bits (SDM Vol. 3A §4.5).</summary>

@@ -11,14 +11,18 @@ internal sealed class Catalog
     private readonly SortedDictionary<string, List<Code>> _left = new(StringComparer.Ordinal);
 
     /// <param name="bits">64, or 32 for compatibility mode.</param>
-    public Catalog(int bits)
+    /// <param name="all">Forms that the host could run and the emulator does not implement, too.</param>
+    public Catalog(int bits, bool all = false)
     {
         foreach (Code code in Enum.GetValues<Code>())
         {
             OpCodeInfo info = code.ToOpCode();
-            if (!info.IsInstruction || !HandlerTable.Implements(code))
+            bool implements = HandlerTable.Implements(code);
+            if (!info.IsInstruction || (!implements && !HostVectors.IsBorrowed(code)))
                 continue;
             string? reason = WhyNot(code, info, bits);
+            if (reason == null && !implements && !all)
+                reason = "not implemented, though the processor that is offered has it";
             if (reason == null)
                 _codes.Add(code);
             else if (_left.TryGetValue(reason, out List<Code>? list))
@@ -31,7 +35,7 @@ internal sealed class Catalog
     /// <summary>Forms that run natively and in the interpreter.</summary>
     public IReadOnlyList<Code> Codes => _codes;
 
-    /// <summary>Implemented forms that are not tried, by reason.</summary>
+    /// <summary>Forms that are not tried, by reason.</summary>
     public IReadOnlyDictionary<string, List<Code>> Left => _left;
 
     /// <summary>Moves a form to the untried when no encodable instance was found.</summary>
@@ -51,6 +55,8 @@ internal sealed class Catalog
             return "another vendor's or a forgotten encoding, which the decoder never yields";
         if (!info.Cpl3)
             return "privileged";
+        if (HostVectors.WhyNarrow != null && HostVectors.IsWide(code))
+            return HostVectors.WhyNarrow;
         if (info.Fwait)
             return "a decoder sees WAIT and the rest as two instructions";
         string? byMnemonic = ByMnemonic(info.Mnemonic);
@@ -73,6 +79,9 @@ internal sealed class Catalog
             return "result undefined";
         if (code is Code.Popw_ES or Code.Popd_ES or Code.Popw_SS or Code.Popd_SS or Code.Popw_DS or Code.Popd_DS or Code.Popd_FS or Code.Popd_GS or Code.Mov_Sreg_rm16 or Code.Mov_Sreg_r32m16 or Code.Mov_Sreg_r64m16 or Code.Popw_FS or Code.Popq_FS or Code.Popw_GS or Code.Popq_GS)
             return "loads a segment register of the process";
+        // SDM Vol. 2B, PUSH: "recent" processors of Intel's leave the slot's upper half as it was, others make it zero.
+        if (HostVendor.IsIntel && code is Code.Pushd_CS or Code.Pushd_SS or Code.Pushd_DS or Code.Pushd_ES or Code.Pushd_FS or Code.Pushd_GS)
+            return "Intel's processors leave half of the slot as it was";
         if (IsBranch(info) && (info.OperandSize == 16 || code.ToString().Contains("rm16", StringComparison.Ordinal)))
             return "16-bit near branches: vendors differ in 64-bit mode, and the code lies above 64 KiB";
         return null;

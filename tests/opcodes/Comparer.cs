@@ -1,5 +1,6 @@
 using System.Text;
 using VirtPS.Emulation;
+using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
 namespace VirtPS.Opcodes;
@@ -18,7 +19,8 @@ internal static unsafe class Comparer
             ulong mask = (Rflags.Status | Rflags.DF | (faulted ? Rflags.RF : 0)) & ~undefinedFlags;
             bool same = ((n->Flags ^ g->Flags) & mask) == 0
                 && SameRegisters(n, g, bits)
-                && SameBytes(n, g, 0, 6) && SameBytes(n, g, 24, 4) && SameBytes(n, g, 32, 384) && SameBytes(n, g, 576, 256);
+                && SameBytes(n, g, 0, 6) && SameBytes(n, g, 24, 4) && SameBytes(n, g, 32, 384) && SameBytes(n, g, VectorFile.YmmHigh, 256)
+                && SameBytes(n, g, VcpuState.OpmaskOffset, VcpuState.XsaveSize - VcpuState.OpmaskOffset);
             return same ? null : Describe(n, g, mask, bits);
         }
     }
@@ -60,7 +62,18 @@ internal static unsafe class Comparer
             Field(text, n, g, $"xmm{i}", VectorFile.Xmm + 16 * i, 16);
         for (int i = 0; i < 16; i++)
             Field(text, n, g, $"ymm{i} high", VectorFile.YmmHigh + 16 * i, 16);
+        DescribeWide(text, n, g);
         return text.ToString();
+    }
+
+    private static void DescribeWide(StringBuilder text, MachineImage* n, MachineImage* g)
+    {
+        for (int i = 0; i < 8; i++)
+            Field(text, n, g, $"k{i}", VcpuState.OpmaskOffset + 8 * i, 8);
+        for (int i = 0; i < 16; i++)
+            Field(text, n, g, $"zmm{i} high", VcpuState.ZmmHighOffset + 32 * i, 32);
+        for (int i = 0; i < 16; i++)
+            Field(text, n, g, $"zmm{16 + i}", VcpuState.HighZmmOffset + 64 * i, 64);
     }
 
     private static void Field(StringBuilder text, MachineImage* n, MachineImage* g, string name, int offset, int length)

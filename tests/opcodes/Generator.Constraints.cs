@@ -31,7 +31,7 @@ internal sealed unsafe partial class Generator
     private bool Constrain(ref Instruction i)
     {
         // Gathers fault when destination, mask and index are not three registers.
-        if (i.IsVsib)
+        if (i.IsVsib && !IsEvex(i.Code))
             return Distinct(i.Op0Register.GetNumber(), i.Op2Register.GetNumber(), i.MemoryIndex.GetNumber());
         // A NOP on Intel's processors, #UD on AMD's.
         if (i.Code is (Code.Reservednop_rm16_r16_0F0D or Code.Reservednop_rm32_r32_0F0D or Code.Reservednop_rm64_r64_0F0D) && i.Op0Kind == OpKind.Register)

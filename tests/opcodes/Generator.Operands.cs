@@ -16,8 +16,10 @@ internal sealed unsafe partial class Generator
                 return SetVsib(ref i, k, Register.XMM0, kind == OpCodeOperandKind.mem_vsib64x);
             case OpCodeOperandKind.mem_vsib32y or OpCodeOperandKind.mem_vsib64y:
                 return SetVsib(ref i, k, Register.YMM0, kind == OpCodeOperandKind.mem_vsib64y);
+            case OpCodeOperandKind.mem_vsib32z or OpCodeOperandKind.mem_vsib64z:
+                return SetVsib(ref i, k, Register.ZMM0, kind == OpCodeOperandKind.mem_vsib64z);
             case OpCodeOperandKind.r8_or_mem or OpCodeOperandKind.r16_or_mem or OpCodeOperandKind.r32_or_mem or OpCodeOperandKind.r64_or_mem
-                or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.ymm_or_mem:
+                or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.zmm_or_mem or OpCodeOperandKind.k_or_mem:
                 return random.OneIn(2) ? SetMemory(ref i, k, false) : SetRegister(ref i, k, PickRegister(kind));
             case OpCodeOperandKind.seg_rSI or OpCodeOperandKind.es_rDI or OpCodeOperandKind.seg_rDI or OpCodeOperandKind.seg_rBX_al:
                 return SetImplicitMemory(ref i, k, kind);
@@ -48,9 +50,12 @@ internal sealed unsafe partial class Generator
             or OpCodeOperandKind.r64_reg_mem => Register.RAX + random.Below(_registers),
         OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_or_mem or OpCodeOperandKind.mm_rm => Register.MM0 + random.Below(8),
         OpCodeOperandKind.xmm_reg or OpCodeOperandKind.xmm_or_mem or OpCodeOperandKind.xmm_rm or OpCodeOperandKind.xmm_vvvv or OpCodeOperandKind.xmm_is4
-            or OpCodeOperandKind.xmm_is5 => Register.XMM0 + random.Below(_registers),
+            or OpCodeOperandKind.xmm_is5 => Register.XMM0 + random.Below(_vectors),
         OpCodeOperandKind.ymm_reg or OpCodeOperandKind.ymm_or_mem or OpCodeOperandKind.ymm_rm or OpCodeOperandKind.ymm_vvvv or OpCodeOperandKind.ymm_is4
-            or OpCodeOperandKind.ymm_is5 => Register.YMM0 + random.Below(_registers),
+            or OpCodeOperandKind.ymm_is5 => Register.YMM0 + random.Below(_vectors),
+        OpCodeOperandKind.zmm_reg or OpCodeOperandKind.zmm_or_mem or OpCodeOperandKind.zmm_rm or OpCodeOperandKind.zmm_vvvv => Register.ZMM0 + random.Below(_vectors),
+        OpCodeOperandKind.k_reg or OpCodeOperandKind.k_or_mem or OpCodeOperandKind.k_rm or OpCodeOperandKind.k_vvvv => Register.K0 + random.Below(8),
+        OpCodeOperandKind.kp1_reg => Register.K0 + 2 * random.Below(4),
         OpCodeOperandKind.seg_reg => Register.ES + random.Below(6),
         OpCodeOperandKind.es => Register.ES,
         OpCodeOperandKind.cs => Register.CS,
@@ -124,8 +129,9 @@ internal sealed unsafe partial class Generator
     private bool SetMemory(ref Instruction i, int k, bool offset)
     {
         i.SetOpKind(k, OpKind.Memory);
-        int size = Math.Max(SizeOf(i.Code), 1);
-        _target = SandboxAddress(size, Alignment(i, size));
+        i.IsBroadcast = i.Code.ToOpCode().CanBroadcast && random.OneIn(3);
+        int size = Math.Max(SizeOf(i), 1), alignment = Alignment(i, size);
+        _target = Dangerous && i.OpMask != Register.None && !random.OneIn(3) ? EdgeAddress(size, alignment) : SandboxAddress(size, alignment);
         if (offset)
         {
             (i.MemoryDisplacement64, i.MemoryDisplSize) = (_target, bits / 8);
@@ -141,14 +147,14 @@ internal sealed unsafe partial class Generator
                 SetAbsolute(ref i);
                 return true;
             default:
-                SetBaseIndex(ref i);
+                SetBaseIndex(ref i, size);
                 return true;
         }
     }
 
-    private static int SizeOf(Code code)
+    private static int SizeOf(in Instruction i)
     {
-        var probe = new Instruction { Code = code };
+        var probe = new Instruction { Code = i.Code, IsBroadcast = i.IsBroadcast };
         for (int k = 0; k < probe.OpCount; k++)
             probe.SetOpKind(k, OpKind.Memory);
         return probe.MemorySize.GetSize();
@@ -161,7 +167,7 @@ internal sealed unsafe partial class Generator
     }
 
     /// <summary>[base + index * scale + disp] in 64 or 32 bits; set-up loads the registers so that it names the target.</summary>
-    private void SetBaseIndex(ref Instruction i)
+    private void SetBaseIndex(ref Instruction i, int size)
     {
         bool narrow = bits == 32 || random.OneIn(8), hasIndex = random.OneIn(2), hasBase = !hasIndex || !random.OneIn(4);
         Register first = narrow ? Register.EAX : Register.RAX;
@@ -177,10 +183,10 @@ internal sealed unsafe partial class Generator
         if (@base.GetFullRegister() == Register.RSP)
             _target = Math.Min((_target - (ulong)layout.Sandbox) % Layout.Page, Layout.Page - 512) + (ulong)layout.StackTop;
         int scale = hasIndex ? 1 << random.Below(4) : 1;
-        long displacement = hasBase ? random.Below(3) switch { 0 => 0, 1 => (sbyte)random.Next(), _ => (int)random.Next() } : (int)random.Next();
+        long displacement = hasBase ? Displacement(i, size) : (int)random.Next();
         (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (@base, index, scale);
         i.MemoryDisplacement64 = narrow ? (uint)displacement : (ulong)displacement;
-        i.MemoryDisplSize = !hasBase ? 4 : displacement == 0 ? 0 : displacement == (sbyte)displacement ? 1 : narrow ? 4 : 8;
+        i.MemoryDisplSize = hasBase ? DisplacementSize(i, displacement, narrow) : 4;
         ulong high = narrow ? random.Next() << 32 : 0;
         ulong rest = _target - (ulong)displacement;
         if (!hasBase)
@@ -203,23 +209,6 @@ internal sealed unsafe partial class Generator
         _setUp.Add(Load(@base, narrow ? (uint)rest | high : rest));
     }
 
-    private bool SetVsib(ref Instruction i, int k, Register file, bool quad)
-    {
-        i.SetOpKind(k, OpKind.Memory);
-        int number = random.Below(_registers);
-        Register @base = (bits == 64 ? Register.RAX : Register.EAX) + random.Below(_registers);
-        if (@base.GetFullRegister() == Register.RSP)
-            return false;
-        _target = (ulong)layout.Sandbox + 1000 + (ulong)random.Below(6000);
-        sbyte displacement = (sbyte)random.Next();
-        (i.MemoryBase, i.MemoryIndex, i.MemoryIndexScale) = (@base, file + number, 1 << random.Below(4));
-        (i.MemoryDisplacement64, i.MemoryDisplSize) = (bits == 64 ? (ulong)displacement : (uint)displacement, 1);
-        ulong table = (ulong)layout.Table + (quad ? 2048u : 0u) + (ulong)(random.Below(200) * 8);
-        _setUp.Add(Load(@base, _target - (ulong)(long)displacement));
-        _setUp.Add(Instruction.Create(Code.VEX_Vmovdqu_ymm_ymmm256, Register.YMM0 + number, Absolute(table)));
-        return true;
-    }
-
     /// <summary>Bytes an aligned operand must be aligned to; 1 where any address will do.</summary>
     private int Alignment(in Instruction i, int size)
     {
@@ -229,15 +218,15 @@ internal sealed unsafe partial class Generator
         // Locked accesses across cache lines are slow everywhere and traps on some hosts.
         if (any)
             return i.Code.ToOpCode().CanUseLockPrefix && size <= 8 ? size : 1;
-        return size >= 32 ? 32 : 16;
+        return size >= 64 ? 64 : size >= 32 ? 32 : 16;
     }
 
     private static bool AllowsUnaligned(in Instruction i)
     {
-        if (i.Code.Encoding() == EncodingKind.VEX)
+        if (i.Code.Encoding() is EncodingKind.VEX or EncodingKind.EVEX)
         {
             return i.Mnemonic is not (Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd or Mnemonic.Vmovntdq
-                or Mnemonic.Vmovntdqa);
+                or Mnemonic.Vmovntdqa or Mnemonic.Vmovdqa32 or Mnemonic.Vmovdqa64);
         }
 
         return i.Mnemonic is Mnemonic.Movups or Mnemonic.Movupd or Mnemonic.Movdqu or Mnemonic.Lddqu or Mnemonic.Pcmpestri or Mnemonic.Pcmpestrm

@@ -29,6 +29,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
         int start = sequence.Length;
         _setUp.Clear();
         _target = 0;
+        _wild = null;
         if (TryBuild(code, out Instruction instruction) && Encode(sequence, ref instruction))
         {
             ulong undefined = FlagTable.Undefined(instruction);
@@ -62,6 +63,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
         instruction = default;
         instruction.Code = code;
         OpCodeInfo info = code.ToOpCode();
+        BeginEvex(ref instruction, info);
         for (int k = 0; k < info.OpCount; k++)
         {
             if (!SetOperand(ref instruction, info, k))
@@ -69,7 +71,7 @@ internal sealed unsafe partial class Generator(Layout layout, XorShift random, i
         }
 
         AddPrefixes(ref instruction, info);
-        return Constrain(ref instruction) && !WritesStackPointer(instruction) && !IsLeftOut(instruction);
+        return Constrain(ref instruction) && FinishEvex(ref instruction, info) && !WritesStackPointer(instruction) && !IsLeftOut(instruction);
     }
 
     private void AddPrefixes(ref Instruction instruction, OpCodeInfo info)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using VirtPS.Emulation;
+using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Memory;
@@ -270,7 +271,7 @@ internal sealed unsafe class GuestRunner : IDisposable
         s->Cr0 = Cr0.PE | Cr0.MP | Cr0.ET | Cr0.NE | Cr0.WP | Cr0.PG;
         s->Cr3 = root;
         s->Cr4 = Cr4.PAE | Cr4.OSFXSR | Cr4.OSXMMEXCPT | Cr4.OSXSAVE;
-        s->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx;
+        s->Xcr0 = HostFeatures.Current.Avx512 ? MachineImage.Wide : MachineImage.Narrow;
         s->Efer = Efer.LME | Efer.LMA | Efer.SCE | Efer.NXE;
         SetSegments(64);
         s->Cpl = 3;
@@ -335,6 +336,8 @@ internal sealed unsafe class GuestRunner : IDisposable
         }
 
         public ulong ReadMachineTsc() => 0;
+
+        public void FillRandom(Span<byte> destination) => Random.Shared.NextBytes(destination);
 
         public bool Hypercall(VcpuState* state)
         {

@@ -8,7 +8,7 @@ namespace VirtPS.Opcodes;
 /// </summary>
 internal sealed unsafe partial class Layout : IDisposable
 {
-    public const int Page = 4096, CodePages = 2, StubPages = 3, StackPages = 8, SandboxPages = 2,
+    public const int Page = 4096, CodePages = 2, StubPages = 6, StackPages = 8, SandboxPages = 2,
         Pages = StubPages + CodePages + 2 + SandboxPages + 1 + 2 + 1 + 1 + StackPages;
 
     /// <param name="at">Where it is wished to be, so that what is generated for it is the same in every process; 0: anywhere.</param>
@@ -53,6 +53,9 @@ internal sealed unsafe partial class Layout : IDisposable
     /// <summary>Constants that set-up code reads: small indices for gathers.</summary>
     public byte* Table => ReadOnly + Page;
 
+    /// <summary>Where set-up code puts a mask that it loads; behind all indices.</summary>
+    public ulong MaskSlot => (ulong)Table + Page - 8;
+
     /// <summary>What programs keep for themselves: loop counters, jump targets.</summary>
     public byte* Control => Table + Page;
 
@@ -60,6 +63,15 @@ internal sealed unsafe partial class Layout : IDisposable
     public byte* Stack => Control + Page;
 
     public byte* StackTop => Stack + (StackPages - 1) * Page;
+
+    /// <summary>Indices for gathers: dwords, then qwords, so small that every scale stays in the sandbox.</summary>
+    public void FillTable(XorShift random)
+    {
+        for (int i = 0; i < 512; i++)
+            ((int*)Table)[i] = random.Below(400) - 200;
+        for (int i = 0; i < 256; i++)
+            ((long*)(Table + 2048))[i] = random.Below(400) - 200;
+    }
 
     public void Dispose() => _ = Munmap((nint)Base, Pages * Page);
 

@@ -1,13 +1,17 @@
 using System.Runtime.InteropServices;
+using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
 namespace VirtPS.Opcodes;
 
 /// <summary>Everything of a processor that is loaded before a sequence and compared after it.</summary>
-[StructLayout(LayoutKind.Explicit, Size = 64 + 128 + 832)]
+[StructLayout(LayoutKind.Explicit, Size = 64 + 128 + VcpuState.XsaveSize)]
 internal unsafe struct MachineImage
 {
-    public const int FlagsOffset = 0, GprOffset = 64, XsaveOffset = 192, XsaveSize = 832;
+    public const int FlagsOffset = 0, GprOffset = 64, XsaveOffset = 192, XsaveSize = VcpuState.XsaveSize;
+
+    /// <summary>Components of the XSAVE area: x87, SSE and AVX; with opmasks and both parts of ZMM.</summary>
+    public const ulong Narrow = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx, Wide = Narrow | Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm;
 
     [FieldOffset(FlagsOffset)]
     public ulong Flags;
@@ -31,10 +35,28 @@ internal unsafe struct MachineImage
         }
     }
 
+    /// <summary>Makes zero what the XSAVE header says is in its initial state: a saved image need not have it in memory.</summary>
+    public void ClearUnused()
+    {
+        fixed (byte* x = Xsave)
+        {
+            ulong used = *(ulong*)(x + 512);
+            if ((used & Xcr0.Avx) == 0)
+                new Span<byte>(x + VcpuState.YmmHighOffset, 256).Clear();
+            if ((used & Xcr0.Opmask) == 0)
+                new Span<byte>(x + VcpuState.OpmaskOffset, 64).Clear();
+            if ((used & Xcr0.ZmmHi256) == 0)
+                new Span<byte>(x + VcpuState.ZmmHighOffset, 512).Clear();
+            if ((used & Xcr0.Hi16Zmm) == 0)
+                new Span<byte>(x + VcpuState.HighZmmOffset, 1024).Clear();
+        }
+    }
+
     public void SetGpr(int register, ulong value) => Gpr[register] = value;
 
     /// <summary>Random state: all floating-point exceptions masked, TF, AC and NT clear, stack pointer in the stack page.</summary>
-    public void Randomize(XorShift random, ulong stack)
+    /// <param name="components">Those outside stay zero.</param>
+    public void Randomize(XorShift random, ulong stack, ulong components = Narrow)
     {
         for (int i = 0; i < 16; i++)
             Gpr[i] = random.Interesting();
@@ -51,10 +73,35 @@ internal unsafe struct MachineImage
                 RandomExtended(random, x + 32 + 16 * i);
             FillVectors(random, x + 160, 256);
             FillVectors(random, x + 576, 256);
-            // All three components are in the image.
-            *(ulong*)(x + 512) = 7;
+            if (components == Wide)
+                RandomWide(random, x);
+            *(ulong*)(x + 512) = components;
         }
     }
+
+    // In half of all images what is above the YMM registers is zero: the emulator, as processors do, treats that as a state of its own.
+    private static void RandomWide(XorShift random, byte* xsave)
+    {
+        bool masks = !random.OneIn(4);
+        for (int i = 0; i < 8 && masks; i++)
+            *(ulong*)(xsave + VcpuState.OpmaskOffset + 8 * i) = RandomMask(random);
+        int upper = random.Below(8);
+        if (upper is 4 or 6 or 7)
+            FillVectors(random, xsave + VcpuState.ZmmHighOffset, 512);
+        if (upper is 5 or 6 or 7)
+            FillVectors(random, xsave + VcpuState.HighZmmOffset, 1024);
+    }
+
+    /// <summary>All elements, none, one, some, the first few, or any.</summary>
+    public static ulong RandomMask(XorShift random) => random.Below(7) switch
+    {
+        0 => ulong.MaxValue,
+        1 => 0,
+        2 => 1ul << random.Below(random.OneIn(2) ? 64 : 8),
+        3 => random.Next() & random.Next() & random.Next(),
+        4 => (1ul << random.Below(random.OneIn(2) ? 64 : 16)) - 1,
+        _ => random.Next(),
+    };
 
     // Ten-byte values of every class, unsupported encodings among them.
     private static void RandomExtended(XorShift random, byte* to)

@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
 using Iced.Intel;
+using VirtPS.Sdk.Cpu;
 using VirtPS.X86;
 
 namespace VirtPS.Opcodes;
@@ -91,7 +92,8 @@ internal sealed unsafe partial class NativeRunner
         Emit(Instruction.Create(Code.Lea_r64_m, Register.RSI, new MemoryOperand(Register.RDX, ContextOffset)));
         CopyTo(FrameOffset, ContextWords);
         Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSI, new MemoryOperand(Register.RDX, ContextOffset + 8 * ContextWords)));
-        CopyTo(OutOffset + MachineImage.XsaveOffset, MachineImage.XsaveSize / 8);
+        // A narrower frame may end before there would be more.
+        CopyTo(XsaveOutOffset, HostXsave.Size / 8);
         Emit(Instruction.Create(Code.Mov_rm64_imm32, Rip(FrameOffset + 8 * ContextWords), happened));
         LoadDataSegments(0, 64);
         Emit(Instruction.Create(Code.Mov_r64_rm64, Register.RSP, Rip(SavedRspOffset)));
@@ -106,6 +108,9 @@ internal sealed unsafe partial class NativeRunner
         Emit(Instruction.CreateMovsq(64, repPrefix: RepPrefixKind.Repe));
     }
 
+    /// <summary>The last fault, for a report.</summary>
+    public string DescribeFault() => $"vector {Frame->Words[20]} at 0x{Frame->Words[RipIndex]:X}, the code being at 0x{(ulong)_layout.Code:X}, CR2 0x{Frame->Words[22]:X}, {(Frame->Happened == 2 ? "by the watch" : "a signal")}";
+
     private void ReadFault(ref Outcome outcome)
     {
         if (Frame->Happened == 2)
@@ -116,6 +121,7 @@ internal sealed unsafe partial class NativeRunner
 
         ulong* words = Frame->Words;
         MachineImage* image = Output;
+        image->ClearUnused();
         for (int i = 0; i < 16; i++)
             image->Gpr[i] = words[GprIndex[i]];
         image->Flags = words[17];

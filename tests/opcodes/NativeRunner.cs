@@ -5,7 +5,7 @@ namespace VirtPS.Opcodes;
 /// <summary>Runs a sequence on the host CPU: entry code loads the whole state, the sequence jumps to exit code that stores it.</summary>
 internal sealed unsafe partial class NativeRunner : IDisposable
 {
-    private const int InOffset = 2048, OutOffset = 4096, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040, EnteredOffset = 1124;
+    private const int InOffset = Layout.Page, OutOffset = 2 * Layout.Page, XsaveInOffset = 3 * Layout.Page, XsaveOutOffset = 4 * Layout.Page, SavedRspOffset = 1024, DefaultMxcsrOffset = 1032, LowStackOffset = 1000, TargetOffset = 1040, EnteredOffset = 1124;
 
     /// <summary>Selectors of a Linux process: 32-bit code, 64-bit code, data.</summary>
     private const ushort Code32 = 0x23, Code64 = 0x33, Data = 0x2B;
@@ -13,14 +13,16 @@ internal sealed unsafe partial class NativeRunner : IDisposable
     private readonly Layout _layout;
     private readonly Watch _watch;
     private readonly byte* _entry64, _entry32, _exit64, _exit32;
+    private readonly ulong _components;
     private int _at;
 
-    public NativeRunner(Layout layout)
+    /// <param name="components">What of the processor's state is loaded and stored: <see cref="MachineImage.Narrow"/> or <see cref="MachineImage.Wide"/>.</param>
+    public NativeRunner(Layout layout, ulong components)
     {
-        _layout = layout;
+        (_layout, _components) = (layout, components);
         *(uint*)(layout.Stubs + DefaultMxcsrOffset) = 0x1F80;
-        // The two stubs have the last page of their area; state images are before it.
-        _at = 2 * Layout.Page;
+        // The stubs have the last page of their area; state images, and their XSAVE areas as the host has them, are before it.
+        _at = 5 * Layout.Page;
         _entry64 = Here;
         EmitEntry64();
         _entry32 = Here;
@@ -62,9 +64,16 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         *(int*)(end + 1) = (int)((bits == 64 ? _exit64 : _exit32) - (end + 5));
         Frame->Happened = 0;
         // SAFETY: the sequence was generated so that it cannot fault, writes only to the sandbox and the stack page, and ends at the jump.
+        Enter(bits);
+    }
+
+    private void Enter(int bits)
+    {
+        HostXsave.FromImage(Input, _layout.Stubs + XsaveInOffset);
         *(int*)(_layout.Stubs + RunningOffset) = 1;
         ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
         *(int*)(_layout.Stubs + RunningOffset) = *(int*)(_layout.Stubs + EnteredOffset) = 0;
+        HostXsave.ToImage(_layout.Stubs + XsaveOutOffset, Output);
     }
 
     /// <summary>The last sequence faulted, which its generator should have kept it from.</summary>
@@ -80,9 +89,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
         Frame->Happened = 0;
         _watch.Next();
         // SAFETY: a fault within the layout comes back through the handlers, which leave by the exit code.
-        *(int*)(_layout.Stubs + RunningOffset) = 1;
-        ((delegate* unmanaged<void>)(bits == 64 ? _entry64 : _entry32))();
-        *(int*)(_layout.Stubs + RunningOffset) = *(int*)(_layout.Stubs + EnteredOffset) = 0;
+        Enter(bits);
         outcome = new Outcome { Vector = Outcome.ReachedEnd, Rip = (ulong)end };
         if (Frame->Happened != 0)
             ReadFault(ref outcome);
@@ -112,7 +119,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
             Emit(Instruction.Create(Code.Push_r64, r));
         Emit(Instruction.Create(Code.Mov_rm64_r64, Rip(SavedRspOffset), Register.RSP));
         EmitMask();
-        Emit(Instruction.Create(Code.Xrstor64_mem, Rip(InOffset + MachineImage.XsaveOffset)));
+        Emit(Instruction.Create(Code.Xrstor64_mem, Rip(XsaveInOffset)));
     }
 
     // A far return takes the thread into compatibility mode, whose data segments a 64-bit process has not loaded.
@@ -168,7 +175,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
     {
         Emit(Instruction.Create(Code.Cld));
         EmitMask();
-        Emit(Instruction.Create(Code.Xsave64_mem, Rip(OutOffset + MachineImage.XsaveOffset)));
+        Emit(Instruction.Create(Code.Xsave64_mem, Rip(XsaveOutOffset)));
         EmitLeave();
     }
 
@@ -184,7 +191,7 @@ internal sealed unsafe partial class NativeRunner : IDisposable
 
     private void EmitMask()
     {
-        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.EAX, 7));
+        Emit(Instruction.Create(Code.Mov_r32_imm32, Register.EAX, (int)_components));
         Emit(Instruction.Create(Code.Mov_r32_imm32, Register.EDX, 0));
     }
 

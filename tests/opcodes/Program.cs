@@ -18,7 +18,7 @@ int steps = 6, maximum = 20, bits = 0;
 long programs = 0, first = 0;
 int inputs = 4;
 string[] tiers = ["interpreter"];
-bool list = false, trace = false, single = false;
+bool list = false, trace = false, single = false, native = false;
 var engine = new VirtPS.Emulation.EngineOptions();
 for (int i = 0; i < args.Length; i++)
 {
@@ -38,9 +38,10 @@ for (int i = 0; i < args.Length; i++)
         case "--list": list = true; break;
         case "--translator": engine = new VirtPS.Emulation.EngineOptions { Translate = true, HotAfter = 0 }; break;
         case "--single": single = true; break;
+        case "--native": native = true; break;
         case "--trace": trace = true; break;
         default:
-            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--list] [--trace]"
+            Console.Error.WriteLine("usage: VirtPS.Opcodes [--count N] [--seed N] [--code substring-of-Iced-code] [--bits 32|64] [--steps N] [--max-differences N] [--translator] [--single] [--native] [--list] [--trace]"
                 + "\n       VirtPS.Opcodes --programs N [--first N] [--inputs N] [--tiers interpreter,translator,translator-v2] [--seed N] [--code substring] [--bits 32|64] [--steps N] [--max-differences N] [--trace]");
             return 2;
     }
@@ -51,7 +52,7 @@ int[] modes = bits == 0 ? [64, 32] : [bits];
 bool good = true, any = false;
 foreach (int mode in modes)
 {
-    var catalog = new Catalog(mode);
+    var catalog = new Catalog(mode, native);
     List<Code> codes = [.. catalog.Codes.Where(c => filter == null || c.ToString().Contains(filter, StringComparison.OrdinalIgnoreCase))];
     if (codes.Count == 0)
         continue;
@@ -69,7 +70,7 @@ return !any ? 2 : good ? 0 : 1;
 bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
 {
     var clock = Stopwatch.StartNew();
-    using var oracle = new Oracle(seed, mode, single, engine, catalog, codes, Console.Out) { Trace = trace };
+    using var oracle = new Oracle(seed, mode, single, engine, catalog, codes, Console.Out) { Trace = trace, NativeOnly = native };
     if (!oracle.IsPossible)
     {
         Console.WriteLine($"{mode}-bit: this operating system has no 32-bit code segment; nothing was compared in that mode");
@@ -78,7 +79,7 @@ bool Compare(int mode, long goal, Catalog catalog, List<Code> codes)
 
     while (oracle.Instructions < goal && oracle.Differences < maximum && oracle.CanContinue)
         oracle.RunOne(steps);
-    Console.WriteLine($"{mode}-bit: {oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
+    Console.WriteLine($"{mode}-bit: {oracle.Instructions} instructions, {oracle.Covered.Count} of {codes.Count} forms, {oracle.Differences} differences, {oracle.Transient} faults of the host that did not repeat, seed {seed}, {clock.Elapsed.TotalSeconds:F1} s");
     if (filter == null)
         PrintGaps(oracle, catalog);
     return oracle.Differences == 0;

@@ -135,6 +135,8 @@ internal sealed unsafe partial class ProgramGenerator
             case 6:
                 Count("unmasked SSE exceptions");
                 EmitControl(Code.Ldmxcsr_m32, 0x1F80u & ~(uint)(1 << (7 + _random.Below(6))) | (uint)(_random.Next() & 0xE000));
+                for (int i = _random.Below(4); i > 0 && _forms.Float.Length > 0; i--)
+                    Plain(_forms.Float);
                 break;
             case 7:
                 Count("unmasked x87 exceptions");
@@ -152,6 +154,9 @@ internal sealed unsafe partial class ProgramGenerator
             case 10:
                 Count("misaligned vector");
                 EmitBytes([0x0F, 0x28, (byte)(0x05 | _random.Below(8) << 3)], (int)_layout.Sandbox + 1 + _random.Below(15));
+                break;
+            case 11 when _forms.Evex.Length > 0 && _random.OneIn(2):
+                MaskedNowhere();
                 break;
             case 11:
                 Count("#GP by address");

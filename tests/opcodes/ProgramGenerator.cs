@@ -12,21 +12,17 @@ internal sealed unsafe partial class ProgramGenerator
     private readonly Layout _layout;
     private readonly XorShift _random;
     private readonly Generator _generator;
-    private readonly Code[] _integer, _all;
+    private readonly ProgramForms _forms;
     private readonly int _bits;
     private readonly List<Subroutine> _subroutines = [];
     private int _slots;
     private bool _full;
 
-    public ProgramGenerator(Layout layout, XorShift random, int bits, IReadOnlyList<Code> codes)
+    public ProgramGenerator(Layout layout, XorShift random, int bits, ProgramForms forms)
     {
-        (_layout, _random, _bits) = (layout, random, bits);
+        (_layout, _random, _bits, _forms) = (layout, random, bits, forms);
         _generator = new Generator(layout, random, bits);
         Program = new Sequence(bits);
-        // Of a dot product's steps, which have set their flags when one of them raises an unmasked exception is the processor's own affair.
-        _all = [.. codes.Where(c => c.Mnemonic() is not (Mnemonic.Dpps or Mnemonic.Dppd or Mnemonic.Vdpps or Mnemonic.Vdppd))];
-        _integer = [.. codes.Where(c => c.CpuidFeatures()[0] is CpuidFeature.INTEL8086 or CpuidFeature.INTEL186 or CpuidFeature.INTEL386 or CpuidFeature.INTEL486
-            or CpuidFeature.X64 or CpuidFeature.CMOV or CpuidFeature.BMI1 or CpuidFeature.BMI2)];
     }
 
     private readonly record struct Subroutine(int Patch, int Depth, bool Absolute);
@@ -77,8 +73,10 @@ internal sealed unsafe partial class ProgramGenerator
                 Call(depth);
             else if (kind < 90)
                 IndirectJump(depth);
-            else if (kind < 96)
+            else if (kind < 95)
                 SelfModify();
+            else if (kind == 95)
+                ChangedPrefix();
             else
                 Fault();
         }
@@ -90,11 +88,13 @@ internal sealed unsafe partial class ProgramGenerator
         Kinds[kind] = n + 1;
     }
 
-    /// <summary>An instruction of the catalog. In one of sixteen its memory operand may fault.</summary>
-    private void Plain()
+    /// <summary>An instruction of the catalog. In one of sixteen its memory operand may fault; more often where a mask may keep it from that.</summary>
+    private void Plain() => Plain(_forms.Integer.Length > 0 && _random.OneIn(2) ? _forms.Integer : _forms.All);
+
+    private void Plain(Code[] forms)
     {
-        Code code = _integer.Length > 0 && _random.OneIn(2) ? _random.Pick<Code>(_integer) : _random.Pick<Code>(_all);
-        _generator.Dangerous = _random.OneIn(16) && MayFault(code);
+        Code code = _random.Pick<Code>(forms);
+        _generator.Dangerous = _random.OneIn(Generator.IsMasked(code) ? 5 : 16) && MayFault(code);
         for (int tries = 0; tries < 8; tries++)
         {
             int start = Program.Length;
@@ -110,7 +110,7 @@ internal sealed unsafe partial class ProgramGenerator
                 continue;
             }
 
-            Count(_generator.Dangerous ? "instruction that may fault" : "instruction");
+            Count(!_generator.Dangerous ? "instruction" : Generator.IsMasked(code) ? "masked instruction that may fault" : "instruction that may fault");
             DefineFlags();
             return;
         }
@@ -126,7 +126,8 @@ internal sealed unsafe partial class ProgramGenerator
             return false;
         for (int k = 0; k < info.OpCount; k++)
         {
-            if (info.GetOpKind(k) is OpCodeOperandKind.mem_vsib32x or OpCodeOperandKind.mem_vsib32y or OpCodeOperandKind.mem_vsib64x or OpCodeOperandKind.mem_vsib64y)
+            if (info.GetOpKind(k) is OpCodeOperandKind.mem_vsib32x or OpCodeOperandKind.mem_vsib32y or OpCodeOperandKind.mem_vsib32z or OpCodeOperandKind.mem_vsib64x or OpCodeOperandKind.mem_vsib64y
+                or OpCodeOperandKind.mem_vsib64z)
                 return false;
         }
 

@@ -29,7 +29,7 @@ internal static unsafe class KvmCpuid
 
     /// <summary>
     /// The table for a guest with <paramref name="vcpuCount"/> processors, one core each in one package; the leaves that describe the host's own topology go, and what needs
-    /// XSAVE components that a vCPU's state has no place for.
+    /// XSAVE components that are not copied to a vCPU's state.
     /// </summary>
     /// <param name="supported">What the host can give.</param>
     /// <param name="vcpuCount">1–64.</param>
@@ -100,7 +100,7 @@ internal static unsafe class KvmCpuid
         entries[(Topology, 1)] = new CpuidResult(bits, (uint)vcpuCount, 2 << 8 | 1, 0);
     }
 
-    /// <summary>A vCPU's state has x87, SSE and AVX (<see cref="VcpuState.Xsave"/>): AVX-512, AMX, protection keys, CET and MPX are not offered.</summary>
+    /// <summary>What is copied of a vCPU's state is x87, SSE and AVX (<see cref="VcpuState.AvxXsaveSize"/>; where AVX-512 stands depends on the processor's maker): AVX-512, AMX, protection keys, CET and MPX are not offered.</summary>
     private static void LimitToAvx(Dictionary<(uint Leaf, uint SubLeaf), CpuidResult> entries)
     {
         const uint Avx512Ebx = 1u << 16 | 1u << 17 | 1u << 21 | 1u << 26 | 1u << 27 | 1u << 28 | 1u << 30 | 1u << 31, Mpx = 1u << 14, ProcessorTrace = 1u << 25;
@@ -112,7 +112,7 @@ internal static unsafe class KvmCpuid
         if (!entries.TryGetValue((Xsave, 0), out CpuidResult main))
             return;
         uint components = main.Eax & (uint)(Xcr0.X87 | Xcr0.Sse | Xcr0.Avx);
-        uint size = (components & (uint)Xcr0.Avx) != 0 ? VcpuState.XsaveSize : (uint)VcpuState.YmmHighOffset;
+        uint size = (components & (uint)Xcr0.Avx) != 0 ? VcpuState.AvxXsaveSize : (uint)VcpuState.YmmHighOffset;
         entries[(Xsave, 0)] = new CpuidResult(components, size, size, 0);
         // XSAVES and XFD have state of their own.
         Mask(Xsave, 1, ~(1u << 3 | 1u << 4), 0, 0, 0);

@@ -156,7 +156,7 @@ internal static unsafe class KvmStateCopy
     {
         byte* area = stackalloc byte[4096];
         Must(fd, Kvm.GetXsave, area, "the XSAVE area");
-        Buffer.MemoryCopy(area, state->Xsave, VcpuState.XsaveSize, VcpuState.XsaveSize);
+        Buffer.MemoryCopy(area, state->Xsave, VcpuState.XsaveSize, VcpuState.AvxXsaveSize);
         KvmXcrs xcrs;
         if (LinuxCalls.Ioctl(fd, Kvm.GetXcrs, &xcrs) >= 0 && xcrs.Count > 0)
             state->Xcr0 = xcrs.Xcr0;
@@ -169,9 +169,9 @@ internal static unsafe class KvmStateCopy
         _ = LinuxCalls.Ioctl(fd, Kvm.SetXcrs, &xcrs);
         byte* area = stackalloc byte[4096];
         Must(fd, Kvm.GetXsave, area, "the XSAVE area");
-        Buffer.MemoryCopy(state->Xsave, area, 4096, VcpuState.XsaveSize);
-        // XSTATE_BV: everything copied counts as present.
-        *(ulong*)(area + 512) |= Xcr0.X87 | Xcr0.Sse | (state->Xcr0 & Xcr0.Avx);
+        Buffer.MemoryCopy(state->Xsave, area, 4096, VcpuState.AvxXsaveSize);
+        // XSTATE_BV: everything copied counts as present, and AVX-512, which a guest of KVM's is not offered, never.
+        *(ulong*)(area + 512) = *(ulong*)(area + 512) & ~Xcr0.Avx512 | Xcr0.X87 | Xcr0.Sse | (state->Xcr0 & Xcr0.Avx);
         Must(fd, Kvm.SetXsave, area, "the XSAVE area");
     }
 

@@ -4,32 +4,34 @@ using System.Runtime.CompilerServices;
 namespace VirtPS.Emulation;
 
 /// <summary>
-/// Where indirect branches find the generated code of their targets: linear address → host address, for ring 3 or for the supervisor. Direct-mapped; what is pushed out of its
+/// Where indirect branches find the generated code of their targets: linear address → host address, for ring 3 or for the supervisor. Direct-mapped, by the target's low 16 bits; what is pushed out of its
 /// place goes to a second table with another hash, at which a common stub looks before it leaves generated code. Only the vCPU's thread uses it.
 /// <code>
 /// tags · host addresses · second tags · second host addresses
 /// </code>
-/// A tag is minus the target. Entry 0 of each table stays empty: all look-ups are sent there (by way of <see cref="VcpuMemory.JumpMaskOffset"/>) when somebody wants attention.
+/// A tag is minus the target. When somebody wants attention, look-ups go to empty entries: in the first table's stead there is another (<see cref="VcpuMemory.JumpTagsOffset"/>), in the second all go to entry 0,
+/// which stays empty (<see cref="VcpuMemory.JumpMaskOffset"/>).
 /// </summary>
 internal sealed unsafe class JumpCache
 {
-    public const ulong Mask = VcpuMemory.JumpEntries - 1;
+    /// <summary>Of the second table.</summary>
+    public const ulong Mask = VcpuMemory.SecondJumpEntries - 1;
 
-    /// <summary>How far a target is rotated before it is added to itself for its place: page numbers count, too.</summary>
-    public const int Fold = 11, SecondFold = 18;
+    /// <summary>How far a target is rotated before it is added to itself for its place in the second table: page numbers count there, too.</summary>
+    public const int SecondFold = 18;
 
     /// <summary>
     /// Tags of empty entries match addresses that are not canonical, and that are looked up elsewhere: the first one's place is 0, the second one's (which stands in entry 0) is 1.
-    /// Only when somebody wants attention may the second one be met; its host address leads out.
+    /// Only in the second table, when somebody wants attention, may the second one be met; its host address leads out.
     /// </summary>
     private const ulong Empty = 1ul << 63, EmptyAtZero = (1ul << 63) - 1;
 
-    private const int Next = VcpuMemory.JumpArrayBytes / 8;
+    private const int Next = VcpuMemory.JumpArrayBytes / 8, NextSecond = VcpuMemory.SecondJumpArrayBytes / 8;
     private readonly ulong* _tags;
     private readonly ulong* _second;
 
     /// <summary>Filled places of both tables (those of the second have <see cref="InSecond"/>), since they were last empty; a place may be here twice.</summary>
-    private readonly int[] _filled = new int[VcpuMemory.JumpEntries];
+    private readonly int[] _filled = new int[VcpuMemory.JumpEntries / 2];
     private const int InSecond = 1 << 30;
     private int _count;
 
@@ -37,70 +39,77 @@ internal sealed unsafe class JumpCache
     /// <param name="nowhere">Host address of empty entries.</param>
     public JumpCache(byte* memory, byte* nowhere)
     {
-        // SAFETY: places are masked by Mask, which is below the entries of each array.
+        // SAFETY: places are below the entries of each array.
         _tags = (ulong*)memory;
-        _second = (ulong*)(memory + 2 * VcpuMemory.JumpArrayBytes);
-        foreach (nint table in (ReadOnlySpan<nint>)[(nint)_tags, (nint)_second])
-        {
-            new Span<ulong>((ulong*)table + Next, VcpuMemory.JumpEntries).Fill((ulong)nowhere);
-            ClearAll((ulong*)table);
-        }
+        _second = (ulong*)(memory + VcpuMemory.SecondJumpOffset);
+        FillEmpty(_tags, VcpuMemory.JumpEntries);
+        FillEmpty(_second, VcpuMemory.SecondJumpEntries);
+        new Span<ulong>(_second + NextSecond, VcpuMemory.SecondJumpEntries).Fill((ulong)nowhere);
     }
 
+    /// <summary>Makes tags that nothing matches.</summary>
+    public static void FillEmpty(ulong* tags, int entries)
+    {
+        new Span<ulong>(tags, entries).Fill(Empty);
+        tags[0] = EmptyAtZero;
+    }
+
+    private static ulong Place(ulong target) => (ushort)target;
+
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ulong Place(ulong target, int fold) => (target + BitOperations.RotateRight(target, fold)) & Mask;
+    private static ulong SecondPlace(ulong target) => (target + BitOperations.RotateRight(target, SecondFold)) & Mask;
+
+    private static ulong EmptyOf(ulong place) => place == 0 ? EmptyAtZero : Empty;
 
     public void Add(ulong target, byte* host)
     {
-        ulong place = Place(target, Fold);
-        if (place == 0)
-            return;
-        if (_tags[place] != Empty && _tags[place] != 0 - target)
+        ulong place = Place(target);
+        if (_tags[place] != EmptyOf(place) && _tags[place] != 0 - target)
             AddSecond(place);
-        Set(_tags, place, 0 - target, (ulong)host, 0);
+        if (_tags[place] == EmptyOf(place))
+            Note((int)place);
+        (_tags[place], _tags[place + Next]) = (0 - target, (ulong)host);
     }
 
     /// <summary>Moves an entry out of the way.</summary>
     private void AddSecond(ulong from)
     {
-        ulong place = Place(0 - _tags[from], SecondFold);
-        if (place != 0)
-            Set(_second, place, _tags[from], _tags[from + Next], InSecond);
+        ulong place = SecondPlace(0 - _tags[from]);
+        if (place == 0)
+            return;
+        if (_second[place] == Empty)
+            Note((int)place | InSecond);
+        (_second[place], _second[place + NextSecond]) = (_tags[from], _tags[from + Next]);
     }
 
-    private void Set(ulong* tags, ulong place, ulong tag, ulong host, int table)
+    private void Note(int place)
     {
         if (_count == _filled.Length)
             Clear();
-        if (tags[place] == Empty)
-            _filled[_count++] = (int)place | table;
-        tags[place] = tag;
-        tags[place + Next] = host;
+        _filled[_count++] = place;
     }
 
     /// <summary>The code at a target is gone.</summary>
     public void Remove(ulong target)
     {
-        Remove(_tags, Place(target, Fold), target);
-        Remove(_second, Place(target, SecondFold), target);
-    }
-
-    private static void Remove(ulong* tags, ulong place, ulong target)
-    {
-        if (place != 0 && tags[place] == 0 - target)
-            tags[place] = Empty;
+        ulong place = Place(target), second = SecondPlace(target);
+        if (_tags[place] == 0 - target)
+            _tags[place] = EmptyOf(place);
+        if (second != 0 && _second[second] == 0 - target)
+            _second[second] = Empty;
     }
 
     public void Clear()
     {
         for (int i = 0; i < _count; i++)
-            ((_filled[i] & InSecond) != 0 ? _second : _tags)[_filled[i] & ~InSecond] = Empty;
-        _count = 0;
-    }
+        {
+            int place = _filled[i] & ~InSecond;
+            if ((_filled[i] & InSecond) != 0)
+                _second[place] = Empty;
+            else
+                _tags[place] = EmptyOf((ulong)place);
+        }
 
-    private static void ClearAll(ulong* tags)
-    {
-        new Span<ulong>(tags, VcpuMemory.JumpEntries).Fill(Empty);
-        tags[0] = EmptyAtZero;
+        _count = 0;
     }
 }

@@ -66,14 +66,15 @@ internal unsafe struct TranslatedBlock
 internal sealed unsafe class TranslationCache : IDisposable
 {
     /// <summary>Room for the largest block is kept free.</summary>
-    private const int Margin = 64 * 1024, TypicalBlock = 4096;
+    private const int Margin = 128 * 1024, TypicalBlock = 4096;
     private const int PageHashSize = 1 << 12, MaxLinks = 1 << 20;
     private readonly DoubleMapping _memory;
     private readonly int[] _pages = new int[PageHashSize], _secondPages = new int[PageHashSize];
     private readonly List<int> _crossLinks = [];
 
-    /// <summary>Pages for whose linear address something was translated, hashed.</summary>
-    private readonly ulong[] _codePages = new ulong[4096];
+
+    /// <summary>Pages for which something was translated since everything was forgotten.</summary>
+    public CodePages CodePages { get; } = new();
     private Link[] _links = new Link[1024];
     private TranslatedBlock[] _translations = new TranslatedBlock[1024];
     private readonly List<(int Field, int Index)> _unpinned = [];
@@ -108,7 +109,7 @@ internal sealed unsafe class TranslationCache : IDisposable
     {
         Array.Clear(_pages);
         Array.Clear(_secondPages);
-        Array.Clear(_codePages);
+        CodePages.Clear();
         _crossLinks.Clear();
         _unpinned.Clear();
         _committedUnpinned = 0;
@@ -266,14 +267,14 @@ internal sealed unsafe class TranslationCache : IDisposable
             Array.Resize(ref _translations, _translations.Length * 2);
         int index = _translationCount++;
         int end = OffsetOf(a.Next);
-        MarkCodePage(block->EntryLinear);
+        CodePages.Mark(block->EntryLinear, block->Mode);
         ref int page = ref _pages[PageHash(block->Gpa)];
         _translations[index] = new TranslatedBlock { Block = block, Decoded = decoded, Linear = block->EntryLinear, Code = Used, Size = end - Used, NextInPage = page, FirstUnpinned = _committedUnpinned, UnpinnedCount = _unpinned.Count - _committedUnpinned };
         _committedUnpinned = _unpinned.Count;
         page = index;
         if (block->CrossesPage)
         {
-            MarkCodePage(block->EntryLinear + 0x1000);
+            CodePages.Mark(block->EntryLinear + 0x1000, block->Mode);
             ref int second = ref _secondPages[PageHash(block->Gpa2)];
             _translations[index].NextInSecondPage = second;
             second = index;
@@ -283,8 +284,6 @@ internal sealed unsafe class TranslationCache : IDisposable
         block->Translation = decoded->Translation = index;
         return index;
     }
-
-    private void MarkCodePage(ulong linear) => _codePages[linear >> 18 & 0xFFF] |= 1ul << (int)(linear >> 12 & 63);
 
     /// <summary>Makes a branch jump to a translation.</summary>
     public void Connect(int link, int translation)
@@ -300,9 +299,6 @@ internal sealed unsafe class TranslationCache : IDisposable
         if (l.CrossesPage && l.Slot < 0)
             _crossLinks.Add(link);
     }
-
-    /// <summary>Whether some translation may have been made for the page at a linear address since everything was forgotten.</summary>
-    public bool HasCodeAt(ulong linear) => (_codePages[linear >> 18 & 0xFFF] >> (int)(linear >> 12 & 63) & 1) != 0;
 
     private void Disconnect(ref Link l)
     {

@@ -7,9 +7,9 @@ namespace VirtPS.Emulation;
 // Finding and making blocks of decoded code.
 public sealed unsafe partial class SoftVcpu
 {
-    internal const int MaxOps = 48;
+    internal const int MaxOps = 112;
     private const int MaxOpsAfterBranch = 24;
-    private const int JumpCacheSize = 4096, HashSize = 1 << 15;
+    private const int JumpCacheSize = 1 << 14, HashSize = 1 << 16;
 
     /// <summary>Memory for decoded code per vCPU; touched as it fills. A Linux boot with one processor decodes some 40 MiB.</summary>
     private const nuint ArenaSize = 64u << 20, ArenaSizeOfMany = 32u << 20;
@@ -132,7 +132,8 @@ public sealed unsafe partial class SoftVcpu
         uint mode = N->Mode;
         for (Block* b = *link; b != null; b = *link)
         {
-            if (b->Generation != Volatile.Read(ref *b->GenerationNow))
+            // Whether its page has changed is asked of the address that is wanted alone: that is what costs.
+            if (b->Gpa == gpa && b->Generation != Volatile.Read(ref *b->GenerationNow))
             {
                 *link = b->Next;
                 continue;

@@ -77,6 +77,8 @@ internal sealed unsafe class HostGate(SoftVcpu cpu, IVcpuHost host) : IVcpuHost
     // Answers from the host's counter; never waits.
     public ulong ReadMachineTsc() => host.ReadMachineTsc();
 
+    public void FillRandom(Span<byte> destination) => host.FillRandom(destination);
+
     public bool Hypercall(VcpuState* state)
     {
         int before = cpu.EnterHost();

@@ -1,4 +1,3 @@
-using System.Security.Cryptography;
 using Iced.Intel;
 using VirtPS.X86;
 
@@ -47,6 +46,14 @@ internal static unsafe partial class IntegerHandlers
         return true;
     }
 
+    /// <summary>SDM Vol. 2B, SERIALIZE. What other vCPUs wrote into this one's code is executed from here on, so that the rest of the block is looked at anew.</summary>
+    private static bool Serialize(SoftVcpu cpu, Op* op)
+    {
+        Interlocked.MemoryBarrier();
+        cpu.LeaveBlock();
+        return true;
+    }
+
     /// <summary>The line is checked like a byte read; the host's caches are coherent.</summary>
     private static bool FlushLine(SoftVcpu cpu, Op* op) => cpu.Load(op->Seg, cpu.EffectiveAddress(op), out byte _);
 
@@ -60,7 +67,7 @@ internal static unsafe partial class IntegerHandlers
     private static bool Rdrand(SoftVcpu cpu, Op* op)
     {
         ulong v;
-        RandomNumberGenerator.Fill(new Span<byte>(&v, 8));
+        cpu.Host.FillRandom(new Span<byte>(&v, sizeof(ulong)));
         Put(cpu, op->RmOff, op->OpSize, v);
         cpu.N->SetStatusFlags(Rflags.CF);
         return true;
@@ -88,6 +95,7 @@ internal static unsafe partial class IntegerHandlers
         b.Register(Mnemonic.Std, &Std);
         b.Register(&FlushLine, Code.Clflush_m8, Code.Clflushopt_m8, Code.Clwb_m8);
         b.Register(Code.Pause, &Pause);
+        b.Register(Code.Serialize, &Serialize);
         b.Register(Mnemonic.Rdrand, &Rdrand);
         b.Register(Mnemonic.Rdseed, &Rdrand);
     }

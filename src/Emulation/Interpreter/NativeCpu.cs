@@ -68,6 +68,15 @@ internal unsafe struct NativeCpu
     /// <summary>Not zero: SSE and AVX instructions fault neither for control bits nor, since MXCSR masks everything, for their results.</summary>
     public uint VectorReady;
 
+    /// <summary>As <see cref="VectorIdle"/>, of ZMM16–31 and the masks, which are in the host's registers only together with the others.</summary>
+    public uint WideIdle;
+
+    /// <summary>Not zero: nor do AVX-512 instructions fault.</summary>
+    public uint WideReady;
+
+    /// <summary>Not zero while the vector registers are in the host's: bits 256–511 of ZMM0–15 may not be zero there. Else those in the state are.</summary>
+    public uint ZmmHighLive;
+
     /// <summary>As <see cref="VectorIdle"/>, of the x87 state.</summary>
     public uint X87Idle;
 
@@ -77,8 +86,8 @@ internal unsafe struct NativeCpu
     /// <summary>What managed code expects in MXCSR.</summary>
     public uint HostMxcsr;
 
-    /// <summary>All bits but those that the distance of an aligned operand of 16 or 32 bytes from its page may have.</summary>
-    public ulong AlignedMask16, AlignedMask32;
+    /// <summary>All bits but those that the distance of an aligned operand of 16, 32 or 64 bytes from its page may have.</summary>
+    public ulong AlignedMask16, AlignedMask32, AlignedMask64;
 
     /// <summary>Where generated code itself has failed, and the signal (<see cref="HostFaults"/>).</summary>
     public ulong HostFaultRip;

@@ -130,9 +130,9 @@ public sealed unsafe partial class SoftVcpu : IVcpu
     public void Kick()
     {
         Interlocked.MemoryBarrier();
-        // Loops in generated code look at the first; indirect branches miss without the second, and the miss looks.
+        // Loops in generated code look at the first; indirect branches miss after the second, and the miss looks.
         Volatile.Write(ref *(uint*)_memory.Hot(VcpuMemory.AttentionOffset), 1);
-        Volatile.Write(ref *_memory.Hot(VcpuMemory.JumpMaskOffset), 0);
+        _memory.SetJumpsOpen(false);
     }
 
     public void SynchronizeState()

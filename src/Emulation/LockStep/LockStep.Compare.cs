@@ -27,11 +27,14 @@ internal sealed unsafe partial class LockStep
         && ((a->StatusFlags() ^ b->StatusFlags()) & ~(ulong)_undefined) == 0 && ((a->State.Rflags ^ b->State.Rflags) & OtherFlags) == 0
         && a->State.InterruptShadow == b->State.InterruptShadow && VectorFile.MxcsrOf(&a->State) == VectorFile.MxcsrOf(&b->State)
         && X87(a, 0, 5).SequenceEqual(X87(b, 0, 5)) && X87(a, VectorFile.Fop, 18).SequenceEqual(X87(b, VectorFile.Fop, 18)) && X87(a, VectorFile.St, 128).SequenceEqual(X87(b, VectorFile.St, 128))
-        && Vectors(a, VectorFile.Xmm).SequenceEqual(Vectors(b, VectorFile.Xmm)) && Vectors(a, VectorFile.YmmHigh).SequenceEqual(Vectors(b, VectorFile.YmmHigh));
+        && Vectors(a, VectorFile.Xmm, 256).SequenceEqual(Vectors(b, VectorFile.Xmm, 256)) && Vectors(a, VectorFile.YmmHigh, Behind).SequenceEqual(Vectors(b, VectorFile.YmmHigh, Behind));
 
     private static ReadOnlySpan<byte> X87(NativeCpu* n, int offset, int length) => new(n->State.Xsave + offset, length);
 
-    private static ReadOnlySpan<byte> Vectors(NativeCpu* n, int offset) => new(n->State.Xsave + offset, 256);
+    // YMM's upper halves, opmasks and ZMM: all that is behind the header, without a gap.
+    private const int Behind = VcpuState.XsaveSize - VectorFile.YmmHigh;
+
+    private static ReadOnlySpan<byte> Vectors(NativeCpu* n, int offset, int length) => new(n->State.Xsave + offset, length);
 
     /// <summary>Reports and ends the machine.</summary>
     private void Differ(int steps, string what)
@@ -102,6 +105,12 @@ internal sealed unsafe partial class LockStep
             Add(items, $"YMM{i / 2}[{2 + i % 2}]", *(ulong*)(_expected->State.Xsave + high), *(ulong*)(_real->State.Xsave + high));
         }
 
+        for (int i = 0; i < 8; i++)
+            AddLane(items, $"K{i}", VectorFile.Opmask + 8 * i);
+        for (int i = 0; i < 64; i++)
+            AddLane(items, $"ZMM{i / 4}[{4 + i % 4}]", VectorFile.ZmmHigh + 8 * i);
+        for (int i = 0; i < 128; i++)
+            AddLane(items, $"ZMM{16 + i / 8}[{i % 8}]", VectorFile.HighZmm + 8 * i);
         for (int i = 0; i < _pageCount; i++)
         {
             for (int at = 0; at < PageSize; at += 8)
@@ -122,6 +131,8 @@ internal sealed unsafe partial class LockStep
         if (expected != real && items.Count < 64)
             items.Add(string.Create(CultureInfo.InvariantCulture, $"  {name,-20} {expected:X16} {real:X16}"));
     }
+
+    private void AddLane(List<string> items, string name, int offset) => Add(items, name, *(ulong*)(_expected->State.Xsave + offset), *(ulong*)(_real->State.Xsave + offset));
 
     private ulong GuestAddress(byte* host)
     {
@@ -191,13 +202,23 @@ internal sealed unsafe partial class LockStep
         int control = Array.IndexOf(s_x87Words, name);
         if (control >= 0)
             return *(ulong*)(S->Xsave + 8 * control) & ControlMask(control);
-        if (name[0] is not ('X' or 'Y' or 'S'))
-            return 0;
-        string[] parts = name.TrimStart('X', 'Y', 'M', 'S', 'T').Split('[', ']');
-        int register = int.Parse(parts[0], CultureInfo.InvariantCulture), lane = int.Parse(parts[1], CultureInfo.InvariantCulture);
-        if (name[0] == 'S')
-            return *(ulong*)(S->Xsave + VectorFile.St + 16 * register + 8 * lane);
-        return *(ulong*)(S->Xsave + (name[0] == 'X' ? VectorFile.Xmm + 8 * lane : VectorFile.YmmHigh + 8 * (lane - 2)) + 16 * register);
+        return name[0] is 'X' or 'Y' or 'Z' or 'S' or 'K' ? *(ulong*)(S->Xsave + PlaceOf(name)) : 0;
+    }
+
+    /// <summary>Where in the XSAVE image the quadword is that <see cref="Differences"/> calls <c>ST1[0]</c>, <c>YMM2[3]</c>, <c>ZMM17[5]</c>, <c>K3</c> …</summary>
+    private static int PlaceOf(string name)
+    {
+        string[] parts = name.TrimStart('X', 'Y', 'Z', 'M', 'S', 'T', 'K').Split('[', ']');
+        int register = int.Parse(parts[0], CultureInfo.InvariantCulture), lane = parts.Length > 1 ? int.Parse(parts[1], CultureInfo.InvariantCulture) : 0;
+        return name[0] switch
+        {
+            'S' => VectorFile.St + 16 * register + 8 * lane,
+            'X' => VectorFile.Xmm + 16 * register + 8 * lane,
+            'Y' => VectorFile.YmmHigh + 16 * register + 8 * (lane - 2),
+            'K' => VectorFile.Opmask + 8 * register,
+            _ when register < 16 => VectorFile.ZmmHigh + 32 * register + 8 * (lane - 4),
+            _ => VectorFile.HighZmm + 64 * (register - 16) + 8 * lane,
+        };
     }
 
     /// <summary>The instruction of the block that is step <paramref name="step"/> of the piece.</summary>

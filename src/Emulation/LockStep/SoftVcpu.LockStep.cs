@@ -27,8 +27,8 @@ public sealed unsafe partial class SoftVcpu
                 break;
             case TranslatedExit.Unpinned:
                 // In the middle of a block: nothing of it is counted yet.
-                Op* op = _arena!.OpAt((int)(N->ExitSite >> 6));
-                uint index = N->ExitSite & 63;
+                Op* op = _arena!.OpAt((int)(N->ExitSite >> Relocation.SiteIndexBits));
+                uint index = N->ExitSite & Relocation.SiteIndexMask;
                 S->Rip = StartOf((Block*)(op - index) - 1) + (ulong)op->Offset;
                 _lockStep!.Arrive((int)index);
                 break;

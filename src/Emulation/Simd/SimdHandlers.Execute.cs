@@ -8,14 +8,12 @@ namespace VirtPS.Emulation;
 // Running a thunk: operands in, host code, results out.
 internal static unsafe partial class SimdHandlers
 {
-    private const ulong PointerMask = (1ul << 48) - 1;
-
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static ThunkInfo* InfoOf(Op* op) => (ThunkInfo*)(op->Imm & PointerMask);
+    private static ThunkInfo* InfoOf(Op* op) => (ThunkInfo*)op->Imm;
 
     /// <summary>Register number of operand <paramref name="i"/> of a linked op.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static int RegisterOf(Op* op, int i) => (int)(op->Imm >> (48 + 4 * i)) & 15;
+    private static int RegisterOf(Op* op, int i) => (op->RegOff | op->RmOff << 16) >> (5 * i) & 31;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static byte* PlaceOf(SoftVcpu cpu, Op* op, ThunkInfo* info, int i) => (byte*)cpu.S + info->Place[i] + (RegisterOf(op, i) << info->Shift[i]);
@@ -53,10 +51,31 @@ internal static unsafe partial class SimdHandlers
             FillExponents(cpu, op, info);
         if (info->Has(ThunkFlags.WritesFlags))
             TakeFlags(cpu);
+        ClearAboveYmm(cpu, op, info);
         return !info->Has(ThunkFlags.MemoryWrite) || cpu.StoreOperand(op->Seg, offset, cpu.Frame->Scratch, info->MemorySize);
     }
 
     private static void TakeFlags(SoftVcpu cpu) => cpu.SetFlags(cpu.GetFlags() & ~Rflags.Status | cpu.Frame->Flags & Rflags.Status);
+
+    /// <summary>A VEX instruction zeroes its destination up to the widest register's end, which the thunk, as wide as the instruction, does not.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void ClearAboveYmm(SoftVcpu cpu, Op* op, ThunkInfo* info)
+    {
+        if (info->Class == VectorClass.Avx)
+            ClearZmmHighs(cpu, op, info);
+    }
+
+    private static void ClearZmmHighs(SoftVcpu cpu, Op* op, ThunkInfo* info)
+    {
+        for (int i = 0; i < info->OperandCount; i++)
+        {
+            if ((info->Written >> i & 1) != 0 && (OperandKind)info->Kind[i] is OperandKind.Xmm or OperandKind.Ymm)
+                Unsafe.InitBlock(VectorFile.ZmmHighAt(cpu.S, RegisterOf(op, i)), 0, 32);
+        }
+
+        if (info->Has(ThunkFlags.WritesXmm0))
+            Unsafe.InitBlock(VectorFile.ZmmHighAt(cpu.S, 0), 0, 32);
+    }
 
     /// <summary>A write to an MMX register sets the bits above to ones (SDM Vol. 1 §9.2.1).</summary>
     private static void FillExponents(SoftVcpu cpu, Op* op, ThunkInfo* info)
@@ -78,11 +97,11 @@ internal static unsafe partial class SimdHandlers
             VectorFile.EnterMmx(cpu.S);
         ref uint mxcsr = ref VectorFile.MxcsrOf(cpu.S);
         ThunkFrame* frame = cpu.Frame;
-        frame->MxcsrIn = mxcsr & 0xE040 | ThunkFrame.MxcsrDefault;
+        frame->MxcsrIn = MaskedMxcsr(cpu, info);
         if ((mxcsr & ThunkFrame.MxcsrDefault) == ThunkFrame.MxcsrDefault)
         {
             info->Run(frame);
-            mxcsr |= frame->MxcsrOut & 0x3F;
+            mxcsr |= frame->MxcsrOut & MxcsrFlags;
         }
         else if (!RunUnmasked(cpu, op, info))
         {
@@ -93,33 +112,46 @@ internal static unsafe partial class SimdHandlers
             FillExponents(cpu, op, info);
         if (info->Has(ThunkFlags.WritesFlags))
             TakeFlags(cpu);
+        ClearAboveYmm(cpu, op, info);
         return !info->Has(ThunkFlags.MemoryWrite) || cpu.StoreOperand(op->Seg, offset, frame->Scratch, info->MemorySize);
     }
 
-    // SDM Vol. 1 §11.5: an unmasked exception leaves the destination alone; one found before the operation hides those found after it.
+    private const uint UnderflowFlag = 0x10, MxcsrFlags = 0x3F;
+
+    /// <summary>Exceptions, as MXCSR's flags, that the guest has unmasked.</summary>
+    private static uint UnmaskedSet(SoftVcpu cpu) => ~(VectorFile.MxcsrOf(cpu.S) >> 7) & MxcsrFlags;
+
+    /// <summary>
+    /// MXCSR for a run with everything masked and no flags. Results are flushed to zero only while underflow is masked, which it is in that run (SDM Vol. 1 §10.2.3.3); an instruction that raises nothing
+    /// does as if it were.
+    /// </summary>
+    private static uint MaskedMxcsr(SoftVcpu cpu, ThunkInfo* info)
+    {
+        const uint Kept = 0x6040, FlushToZero = 0x8000;
+        bool flushes = (UnmaskedSet(cpu) & UnderflowFlag) == 0 || info->Has(ThunkFlags.Silent);
+        return VectorFile.MxcsrOf(cpu.S) & (flushes ? Kept | FlushToZero : Kept) | ThunkFrame.MxcsrDefault;
+    }
+
+    /// <summary>After a masked run: sets the guest's flags. False: one of them is unmasked, and the fault is recorded; one found before the operation hides those found after it (SDM Vol. 1 §11.5).</summary>
+    private static bool TakeExceptions(SoftVcpu cpu, uint raised)
+    {
+        const uint BeforeOperation = 7;
+        uint unmasked = raised & UnmaskedSet(cpu);
+        VectorFile.MxcsrOf(cpu.S) |= (unmasked & BeforeOperation) != 0 ? raised & BeforeOperation : raised;
+        return unmasked == 0 || cpu.Raise((cpu.S->Cr4 & Cr4.OSXMMEXCPT) != 0 ? Vector.XM : Vector.UD);
+    }
+
+    // An unmasked exception leaves the destination alone.
     private static bool RunUnmasked(SoftVcpu cpu, Op* op, ThunkInfo* info)
     {
-        const uint Underflow = 0x10, BeforeOperation = 7, FlushToZero = 0x8000;
-        ref uint mxcsr = ref VectorFile.MxcsrOf(cpu.S);
-        ThunkFrame* frame = cpu.Frame;
-        uint unmaskedSet = ~(mxcsr >> 7) & 0x3F;
-        bool tinyFaults = (unmaskedSet & Underflow) != 0 && info->Has(ThunkFlags.MayUnderflow);
-        if (tinyFaults)
-            frame->MxcsrIn &= ~FlushToZero;
+        bool tinyFaults = (UnmaskedSet(cpu) & UnderflowFlag) != 0 && info->Has(ThunkFlags.MayUnderflow);
         SaveDestination(cpu, op, info);
-        info->Run(frame);
-        uint raised = frame->MxcsrOut & 0x3F;
-        if (tinyFaults && IsTiny(cpu, op, info))
-            raised |= Underflow;
-        if ((raised & unmaskedSet) == 0)
-        {
-            mxcsr |= raised;
+        info->Run(cpu.Frame);
+        uint raised = cpu.Frame->MxcsrOut & MxcsrFlags;
+        if (TakeExceptions(cpu, tinyFaults && IsTiny(cpu, op, info) ? raised | UnderflowFlag : raised))
             return true;
-        }
-
         RestoreDestination(cpu, op, info);
-        mxcsr |= (raised & unmaskedSet & BeforeOperation) != 0 ? raised & BeforeOperation : raised;
-        return cpu.Raise((cpu.S->Cr4 & Cr4.OSXMMEXCPT) != 0 ? Vector.XM : Vector.UD);
+        return false;
     }
 
     private static void SaveDestination(SoftVcpu cpu, Op* op, ThunkInfo* info)
@@ -152,16 +184,17 @@ internal static unsafe partial class SimdHandlers
         {
             int at = i * info->ElementSize;
             byte* element = place + (at < 16 ? at : info->Kind[0] == (byte)OperandKind.Memory ? at : at - 16 + HighHalf);
-            bool tiny = info->ElementSize switch
-            {
-                2 => (*(ushort*)element & 0x7C00) == 0 && (*(ushort*)element & 0x3FF) != 0,
-                4 => (*(uint*)element & 0x7F80_0000) == 0 && (*(uint*)element & 0x7F_FFFF) != 0,
-                _ => (*(ulong*)element & 0x7FF0_0000_0000_0000) == 0 && (*(ulong*)element & 0xF_FFFF_FFFF_FFFF) != 0,
-            };
-            if (tiny)
+            if (IsTiny(element, info->ElementSize))
                 return true;
         }
 
         return false;
     }
+
+    private static bool IsTiny(byte* element, int size) => size switch
+    {
+        2 => (*(ushort*)element & 0x7C00) == 0 && (*(ushort*)element & 0x3FF) != 0,
+        4 => (*(uint*)element & 0x7F80_0000) == 0 && (*(uint*)element & 0x7F_FFFF) != 0,
+        _ => (*(ulong*)element & 0x7FF0_0000_0000_0000) == 0 && (*(ulong*)element & 0xF_FFFF_FFFF_FFFF) != 0,
+    };
 }

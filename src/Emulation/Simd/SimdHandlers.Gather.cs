@@ -72,8 +72,17 @@ internal static unsafe partial class SimdHandlers
             new Span<byte>(mask + width, 32 - width).Clear();
         }
 
-        SetVector(cpu.S, destination, data, 32);
-        SetVector(cpu.S, maskRegister, mask, 32);
+        if (done)
+        {
+            SetVector(cpu.S, destination, data, 32);
+            SetVector(cpu.S, maskRegister, mask, 32);
+        }
+        else
+        {
+            SetYmm(cpu.S, destination, data);
+            SetYmm(cpu.S, maskRegister, mask);
+        }
+
         return done;
     }
 }

@@ -48,6 +48,13 @@ internal static unsafe partial class SimdHandlers
         Unsafe.CopyBlock(value + 16, VectorFile.YmmHighAt(s, n), 16);
     }
 
+    /// <summary>Writes all 32 bytes of a YMM register and leaves what lies above alone.</summary>
+    private static void SetYmm(VcpuState* s, int n, byte* value)
+    {
+        Unsafe.CopyBlock(VectorFile.XmmAt(s, n), value, 16);
+        Unsafe.CopyBlock(VectorFile.YmmHighAt(s, n), value + 16, 16);
+    }
+
     /// <summary>Writes a register as a VEX instruction does: what lies above <paramref name="size"/> becomes zero.</summary>
     private static void SetVector(VcpuState* s, int n, byte* value, int size)
     {
@@ -56,6 +63,7 @@ internal static unsafe partial class SimdHandlers
             Unsafe.CopyBlock(VectorFile.YmmHighAt(s, n), value + 16, 16);
         else
             Unsafe.InitBlock(VectorFile.YmmHighAt(s, n), 0, 16);
+        Unsafe.InitBlock(VectorFile.ZmmHighAt(s, n), 0, 32);
     }
 
     private static void CopyVector(VcpuState* s, int to, int from, int size)
@@ -73,6 +81,7 @@ internal static unsafe partial class SimdHandlers
         if (!cpu.VectorAvailable(VectorClass.Avx))
             return false;
         Unsafe.InitBlock(VectorFile.YmmHighAt(cpu.S, 0), 0, 16 * RegisterCount(cpu.S));
+        Unsafe.InitBlock(VectorFile.ZmmHighAt(cpu.S, 0), 0, 32 * RegisterCount(cpu.S));
         return true;
     }
 

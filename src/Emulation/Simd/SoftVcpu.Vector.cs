@@ -33,7 +33,8 @@ public sealed unsafe partial class SoftVcpu
     /// ones for initial.
     /// </summary>
     private void SynchronizeVector() =>
-        *(ulong*)(S->Xsave + VectorFile.HeaderOffset) = Xcr0.X87 | Xcr0.Sse | (HostFeatures.Current.Avx ? Xcr0.Avx : 0);
+        *(ulong*)(S->Xsave + VectorFile.HeaderOffset) = Xcr0.X87 | Xcr0.Sse | (HostFeatures.Current.Avx ? Xcr0.Avx : 0)
+        | (HostFeatures.Current.Avx512 ? Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm : 0);
 
     /// <summary>Whether an instruction of the class may execute now; otherwise the fault is recorded, in the order of SDM Vol. 2A §2.4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -47,10 +48,11 @@ public sealed unsafe partial class SoftVcpu
     {
         if (c == VectorClass.X87)
             return X87Available(waits: true);
-        if (c == VectorClass.Avx)
+        if (c is VectorClass.Avx or VectorClass.Avx512)
         {
-            const ulong Needed = Xcr0.Sse | Xcr0.Avx;
-            if ((S->Cr4 & Cr4.OSXSAVE) == 0 || (S->Xcr0 & Needed) != Needed || !S->IsProtected || S->IsVirtual8086)
+            const ulong Avx = Xcr0.Sse | Xcr0.Avx, Avx512 = Avx | Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm;
+            ulong needed = c == VectorClass.Avx ? Avx : Avx512;
+            if ((S->Cr4 & Cr4.OSXSAVE) == 0 || (S->Xcr0 & needed) != needed || !S->IsProtected || S->IsVirtual8086)
                 return Raise(Vector.UD);
         }
         else if ((S->Cr0 & Cr0.EM) != 0 || c != VectorClass.Mmx && (S->Cr4 & Cr4.OSFXSR) == 0)

@@ -3,7 +3,7 @@ using VirtPS.Emulation.Thunks;
 
 namespace VirtPS.Emulation;
 
-/// <summary>The instruction forms of the x87, MMX, SSE, AVX and XSAVE families, from Iced's tables.</summary>
+/// <summary>The instruction forms of the x87, MMX, SSE, AVX, AVX-512 and XSAVE families, from Iced's tables.</summary>
 internal static class VectorCodes
 {
     /// <summary>Every form whose features the host lends, in Iced's order.</summary>
@@ -19,7 +19,7 @@ internal static class VectorCodes
     // Without OpCodeInfo: its tables take tens of milliseconds to make, which every start of a machine would pay.
     private static bool IsOffered(Code code, HostFeatures host)
     {
-        if (code.Encoding() is not (EncodingKind.Legacy or EncodingKind.VEX) || IsInteger(code.Mnemonic()) || IsWithWait(code.Mnemonic()))
+        if (code.Encoding() is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX) || IsInteger(code.Mnemonic()) || IsWithWait(code.Mnemonic()))
             return false;
         bool vector = false;
         foreach (CpuidFeature feature in code.CpuidFeatures())

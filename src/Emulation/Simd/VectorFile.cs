@@ -7,7 +7,7 @@ namespace VirtPS.Emulation;
 internal static unsafe class VectorFile
 {
     public const int Fcw = 0, Fsw = 2, Ftw = 4, Fop = 6, Fip = 8, Fdp = 16, Mxcsr = 24, St = 32, Xmm = 160, YmmHigh = VcpuState.YmmHighOffset,
-        LegacySize = 416, HeaderOffset = 512;
+        Opmask = VcpuState.OpmaskOffset, ZmmHigh = VcpuState.ZmmHighOffset, HighZmm = VcpuState.HighZmmOffset, LegacySize = 416, HeaderOffset = 512;
 
     /// <summary>Bits of MXCSR that exist; writing another one is #GP(0). DAZ is offered: every x64 host has it.</summary>
     public const uint MxcsrMask = 0xFFFF;
@@ -26,6 +26,42 @@ internal static unsafe class VectorFile
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static byte* YmmHighAt(VcpuState* s, int n) => s->Xsave + YmmHigh + 16 * n;
+
+    /// <summary>Bits 256–511 of ZMM<paramref name="n"/>, below 16.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static byte* ZmmHighAt(VcpuState* s, int n) => s->Xsave + ZmmHigh + 32 * n;
+
+    /// <summary>ZMM<paramref name="n"/>, from 16 on.</summary>
+    public static byte* HighZmmAt(VcpuState* s, int n) => s->Xsave + HighZmm + 64 * (n - 16);
+
+    public static ref ulong OpmaskOf(VcpuState* s, int n) => ref *(ulong*)(s->Xsave + Opmask + 8 * n);
+
+    /// <summary>All 64 bytes of a vector register.</summary>
+    public static void GetZmm(VcpuState* s, int n, byte* value)
+    {
+        if (n >= 16)
+        {
+            Unsafe.CopyBlock(value, HighZmmAt(s, n), 64);
+            return;
+        }
+
+        Unsafe.CopyBlock(value, XmmAt(s, n), 16);
+        Unsafe.CopyBlock(value + 16, YmmHighAt(s, n), 16);
+        Unsafe.CopyBlock(value + 32, ZmmHighAt(s, n), 32);
+    }
+
+    public static void SetZmm(VcpuState* s, int n, byte* value)
+    {
+        if (n >= 16)
+        {
+            Unsafe.CopyBlock(HighZmmAt(s, n), value, 64);
+            return;
+        }
+
+        Unsafe.CopyBlock(XmmAt(s, n), value, 16);
+        Unsafe.CopyBlock(YmmHighAt(s, n), value + 16, 16);
+        Unsafe.CopyBlock(ZmmHighAt(s, n), value + 32, 32);
+    }
 
     public static ref ushort FcwOf(VcpuState* s) => ref *(ushort*)(s->Xsave + Fcw);
 

@@ -144,7 +144,8 @@ public sealed unsafe partial class SoftVcpu
 
     private void Fill(ulong linear, int view, in Translation t, MappedSlot slot)
     {
-        NoteLarge(linear, in t);
+        if (t.Large)
+            _largePages.Note(linear, in t);
         if (slot.Ahead is { } ahead && ahead.IsNew(t.Gpa - slot.Gpa))
             ahead.Touch(t.Gpa - slot.Gpa);
         TlbEntry* e = _views[view].Take(linear, t.Global);

@@ -35,9 +35,7 @@ public sealed unsafe partial class SoftVcpu
     private ulong _codeLimits, _pagingControl;
     private int _flushAsked, _flushDone;
 
-    /// <summary>Which 2 MiB regions (hashed) have parts of large pages in the TLB: INVLPG must drop all of such a page.</summary>
-    private readonly ulong[] _largeRegions = new ulong[16];
-    private bool _hugePages;
+    private readonly LargePages _largePages = new();
 
     private uint WriterBit => 1u << (Index & 31);
 
@@ -78,10 +76,7 @@ public sealed unsafe partial class SoftVcpu
         for (int i = 0; i < ViewNone; i++)
             _views[i].Flush(global);
         if (global)
-        {
-            Array.Clear(_largeRegions);
-            _hugePages = false;
-        }
+            _largePages.Clear();
 
         N->MapGeneration++;
         _tlbChanges++;
@@ -93,35 +88,24 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>INVLPG: drops the page that holds the address, whatever its size, global or not.</summary>
     internal void FlushTlbPage(ulong linear)
     {
-        ulong region = linear >> 21;
-        if (_hugePages || (_largeRegions[region >> 6 & 15] >> (int)(region & 63) & 1) != 0)
+        if (_largePages.MayBeHuge(linear))
         {
             FlushTlb(global: true);
             return;
         }
 
+        ulong size = !_largePages.MayBeLarge(linear) ? PageBits.PageSize : (S->Cr4 & Cr4.PAE) != 0 ? LargePages.Size : 2 * LargePages.Size;
+        ulong start = linear & ~(size - 1);
         for (int i = 0; i < ViewNone; i++)
-            _views[i].FlushPage(linear);
+            _views[i].FlushPages(start, (int)(size / PageBits.PageSize));
         N->MapGeneration++;
         _tlbChanges++;
-        TranslationsUnmapped(linear);
+        TranslationsUnmapped(start, size);
         LeaveBlock();
     }
 
     /// <summary>INVPCID and CR3 loads with PCIDs. No translation is kept over a PCID change, so this drops everything that is not global.</summary>
     internal void FlushTlbPcid(ulong pcid) => FlushTlb(global: false);
-
-    private void NoteLarge(ulong linear, in Translation t)
-    {
-        if (!t.Large)
-            return;
-        _hugePages |= t.Huge;
-        ulong region = linear >> 21;
-        _largeRegions[region >> 6 & 15] |= 1ul << (int)(region & 63);
-        // A 4 MiB page is two regions.
-        if ((S->Cr4 & Cr4.PAE) == 0)
-            _largeRegions[(region ^ 1) >> 6 & 15] |= 1ul << (int)((region ^ 1) & 63);
-    }
 
     /// <summary>Any thread: asks for a flush; see <see cref="WaitFlushed"/>.</summary>
     internal void RequestFlush(uint request)

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
+using VirtPS.X86;
 
 namespace VirtPS.Emulation;
 
@@ -167,10 +168,14 @@ internal sealed unsafe class Tlb : IDisposable
         }
     }
 
-    public void FlushPage(ulong linear)
+    /// <summary>Drops so many pages from an address on.</summary>
+    public void FlushPages(ulong linear, int count)
     {
-        if (Entry(Entries, linear)->ReadTag == TagOf(linear))
-            Clear((linear >> 12) & IndexMask);
+        for (; count > 0; count--, linear += PageBits.PageSize)
+        {
+            if (Entry(Entries, linear)->ReadTag == TagOf(linear))
+                Clear((linear >> 12) & IndexMask);
+        }
     }
 
     // The entry stays in its list: cheaper than to look for it.

@@ -232,9 +232,7 @@ public sealed unsafe partial class SoftVcpu
     {
         if ((S->Cr4 & Cr4.OSXSAVE) == 0)
             return Raise(Vector.UD);
-        bool refused = S->Cpl != 0 || index != 0 || (value & Xcr0.X87) == 0 || (value & ~Xcr0Allowed) != 0
-            || (value & (Xcr0.Sse | Xcr0.Avx)) == Xcr0.Avx;
-        if (refused)
+        if (S->Cpl != 0 || index != 0 || !Xcr0.IsValid(value, Xcr0Allowed))
             return Raise(Vector.GP, 0);
         S->Xcr0 = value;
         ModeChanged();

@@ -13,6 +13,9 @@ public enum CpuLevel
 
     /// <summary>x86-64-v3: AVX2, FMA, BMI, with AES, SHA, RDRAND and the newer supervisor features.</summary>
     V3,
+
+    /// <summary>x86-64-v4: AVX-512 with what the host has of its extensions.</summary>
+    V4,
 }
 
 /// <summary>Register of a CPUID answer.</summary>
@@ -21,9 +24,9 @@ internal enum CpuidRegister
     Eax, Ebx, Ecx, Edx,
 }
 
-/// <summary>One feature flag: where it stands, from which level on it is offered, and what the host must have for it.</summary>
+/// <summary>One feature flag: where it stands, from which level on it is offered, what the host must have for it, and the sub-leaf.</summary>
 internal readonly record struct CpuidFeatureBit(
-    uint Leaf, CpuidRegister Register, int Bit, string Name, CpuLevel Level = CpuLevel.Baseline, Func<HostFeatures, bool>? Needs = null);
+    uint Leaf, CpuidRegister Register, int Bit, string Name, CpuLevel Level = CpuLevel.Baseline, Func<HostFeatures, bool>? Needs = null, uint SubLeaf = 0);
 
 /// <summary>Every feature flag that the model offers (SDM Vol. 2A CPUID; AMD APM Vol. 3 appendix E). What is not here is not offered.</summary>
 internal static class CpuidFeatures
@@ -58,7 +61,21 @@ internal static class CpuidFeatures
         new(7, CpuidRegister.Ebx, 5, "AVX2", CpuLevel.V3, h => h.Avx2),
         new(7, CpuidRegister.Ebx, 29, "SHA", CpuLevel.V3, h => h.Sha),
         .. Flags(7, CpuidRegister.Ecx, CpuLevel.Baseline, null, (2, "UMIP"), (22, "RDPID")),
-        .. Flags(7, CpuidRegister.Edx, CpuLevel.Baseline, null, (4, "FSRM")),
+        // SERIALIZE: without it Linux makes an IRET to the next instruction of it, a hundred thousand times while it boots.
+        .. Flags(7, CpuidRegister.Edx, CpuLevel.Baseline, null, (4, "FSRM"), (14, "SERIALIZE")),
+        .. Flags(7, CpuidRegister.Ebx, CpuLevel.V4, h => h.Avx512, (16, "AVX512F"), (17, "AVX512DQ"), (28, "AVX512CD"), (30, "AVX512BW"), (31, "AVX512VL")),
+        new(7, CpuidRegister.Ebx, 21, "AVX512_IFMA", CpuLevel.V4, h => h.Avx512Ifma),
+        new(7, CpuidRegister.Ecx, 1, "AVX512_VBMI", CpuLevel.V4, h => h.Avx512Vbmi),
+        new(7, CpuidRegister.Ecx, 6, "AVX512_VBMI2", CpuLevel.V4, h => h.Avx512Vbmi2),
+        new(7, CpuidRegister.Ecx, 8, "GFNI", CpuLevel.V4, h => h.Gfni),
+        new(7, CpuidRegister.Ecx, 9, "VAES", CpuLevel.V4, h => h.Vaes),
+        new(7, CpuidRegister.Ecx, 10, "VPCLMULQDQ", CpuLevel.V4, h => h.Vpclmulqdq),
+        new(7, CpuidRegister.Ecx, 11, "AVX512_VNNI", CpuLevel.V4, h => h.Avx512Vnni),
+        new(7, CpuidRegister.Ecx, 12, "AVX512_BITALG", CpuLevel.V4, h => h.Avx512Bitalg),
+        new(7, CpuidRegister.Ecx, 14, "AVX512_VPOPCNTDQ", CpuLevel.V4, h => h.Avx512Vpopcntdq),
+        new(7, CpuidRegister.Edx, 8, "AVX512_VP2INTERSECT", CpuLevel.V4, h => h.Avx512Vp2intersect),
+        new(7, CpuidRegister.Eax, 4, "AVX_VNNI", CpuLevel.V4, h => h.AvxVnni, SubLeaf: 1),
+        new(7, CpuidRegister.Eax, 5, "AVX512_BF16", CpuLevel.V4, h => h.Avx512Bf16, SubLeaf: 1),
 
         .. Flags(0x80000001, CpuidRegister.Edx, CpuLevel.Baseline, null, (1, "VME"), (2, "DE"), (3, "PSE"), (4, "TSC"), (5, "MSR"), (6, "PAE"), (7, "MCE"),
             (8, "CX8"), (9, "APIC"), (11, "SYSCALL"), (12, "MTRR"), (13, "PGE"), (14, "MCA"), (15, "CMOV"), (16, "PAT"), (17, "PSE36"), (20, "NX"),

@@ -17,10 +17,9 @@ public static unsafe class CpuidModel
     private const uint Signature = 0x00B0_0F21;
     private const uint MaxBasic = 0xD, MaxExtended = 0x80000021, Hypervisor = 0x40000000;
     private const string Brand = "VirtPS virtual CPU";
-    private const int LegacySaveSize = 576, AvxSize = 256;
 
     /// <summary>The table for <paramref name="vcpuCount"/> single-thread cores in one package.</summary>
-    public static CpuidPolicy Create(int vcpuCount, HostFeatures host, CpuLevel level = CpuLevel.V3)
+    public static CpuidPolicy Create(int vcpuCount, HostFeatures host, CpuLevel level = CpuLevel.V4)
     {
         ArgumentOutOfRangeException.ThrowIfNegativeOrZero(vcpuCount);
         var t = new Dictionary<(uint Leaf, uint SubLeaf), CpuidResult>();
@@ -44,7 +43,7 @@ public static unsafe class CpuidModel
             case 0xB:
                 return r with { Ecx = (r.Ecx & ~0xFFu) | (subLeaf & 0xFF), Edx = (uint)index };
             case 0xD when subLeaf == 0 && r.Eax != 0:
-                return r with { Ebx = (state->Xcr0 & Xcr0.Avx) != 0 ? LegacySaveSize + AvxSize : (uint)LegacySaveSize };
+                return r with { Ebx = AreaSize(state->Xcr0) };
             case 0x80000008:
                 return r with { Eax = (r.Eax & ~0xFFu) | (uint)options.PhysicalAddressBits };
             case 0x8000001E:
@@ -78,9 +77,9 @@ public static unsafe class CpuidModel
         {
             if (f.Level > level || f.Needs?.Invoke(host) == false)
                 continue;
-            CpuidResult r = t.GetValueOrDefault((f.Leaf, 0u));
+            CpuidResult r = t.GetValueOrDefault((f.Leaf, f.SubLeaf));
             uint bit = 1u << f.Bit;
-            t[(f.Leaf, 0)] = f.Register switch
+            t[(f.Leaf, f.SubLeaf)] = f.Register switch
             {
                 CpuidRegister.Eax => r with { Eax = r.Eax | bit },
                 CpuidRegister.Ebx => r with { Ebx = r.Ebx | bit },
@@ -88,6 +87,10 @@ public static unsafe class CpuidModel
                 _ => r with { Edx = r.Edx | bit },
             };
         }
+
+        // Leaf 7 says itself how many sub-leaves it has.
+        if (t.ContainsKey((7, 1)))
+            t[(7, 0)] = t[(7, 0)] with { Eax = 1 };
     }
 
     private static void AddTopology(Dictionary<(uint, uint), CpuidResult> t, int count)
@@ -114,18 +117,44 @@ public static unsafe class CpuidModel
     private static CpuidResult Cache(uint type, uint level, int sharing, uint ways, uint sets) =>
         new(type | level << 5 | 1 << 8 | (uint)(sharing - 1) << 14, 63 | (ways - 1) << 22, sets - 1, 0);
 
-    /// <summary>Leaf 0Dh: x87, SSE and, where offered, AVX in the standard format (SDM Vol. 1 §13.2).</summary>
+    /// <summary>Components behind the header, in the order of their places (SDM Vol. 1 §13.4.3).</summary>
+    private static readonly (uint Number, uint Size, uint Offset)[] s_extended =
+    [
+        (2, 256, VcpuState.YmmHighOffset), (5, 64, VcpuState.OpmaskOffset), (6, 512, VcpuState.ZmmHighOffset), (7, 1024, VcpuState.HighZmmOffset),
+    ];
+
+    /// <summary>Leaf 0Dh: x87, SSE and, where offered, AVX and AVX-512 in the standard format (SDM Vol. 1 §13.2).</summary>
     private static void AddSaveArea(Dictionary<(uint, uint), CpuidResult> t)
     {
         uint features = t[(1, 0)].Ecx;
         if ((features & (1u << 26)) == 0)
             return;
-        bool avx = (features & (1u << 28)) != 0;
-        uint size = LegacySaveSize + (avx ? AvxSize : 0u);
-        t[(0xD, 0)] = new((uint)(Xcr0.X87 | Xcr0.Sse) | (avx ? (uint)Xcr0.Avx : 0), LegacySaveSize, size, 0);
+        ulong components = Xcr0.X87 | Xcr0.Sse;
+        if ((features & (1u << 28)) != 0)
+            components |= Xcr0.Avx;
+        if ((t[(7, 0)].Ebx & (1u << 16)) != 0)
+            components |= Xcr0.Avx512;
+        t[(0xD, 0)] = new((uint)components, AreaSize(Xcr0.X87), AreaSize(components), 0);
         // XSAVEOPT; neither XSAVEC nor XSAVES nor XGETBV with ECX = 1.
         t[(0xD, 1)] = new(1, 0, 0, 0);
-        if (avx)
-            t[(0xD, 2)] = new(AvxSize, VcpuState.YmmHighOffset, 0, 0);
+        foreach ((uint number, uint size, uint offset) in s_extended)
+        {
+            if ((components & 1ul << (int)number) != 0)
+                t[(0xD, number)] = new(size, offset, 0, 0);
+        }
+    }
+
+    /// <summary>What the area takes with these components: the standard format ends behind the last of them, and has room for those before it.</summary>
+    private static uint AreaSize(ulong components)
+    {
+        // Legacy area and header.
+        uint end = VcpuState.YmmHighOffset;
+        foreach ((uint number, uint size, uint offset) in s_extended)
+        {
+            if ((components & 1ul << (int)number) != 0)
+                end = offset + size;
+        }
+
+        return end;
     }
 }

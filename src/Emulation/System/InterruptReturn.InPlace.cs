@@ -16,15 +16,22 @@ public sealed unsafe partial class SoftVcpu
 
     private LoadedPair _returned;
 
-    /// <summary>After a full IRETQ within a ring of 64-bit mode. Nothing is noted where a selector is null or of the LDT.</summary>
+    /// <summary>After a full IRETQ within a ring of 64-bit mode. Nothing is noted where a selector is of the LDT.</summary>
     private void NoteReturn()
     {
         if (_returned.Code == S->CS && _returned.Stack == S->SS)
             return;
         _returned = default;
-        if (!TryPeekDescriptor(S->CS.Selector, out ulong code) || !TryPeekDescriptor(S->SS.Selector, out ulong stack))
+        if (!TryPeekDescriptor(S->CS.Selector, out ulong code) || !TryPeekStackDescriptor(S->SS.Selector, out ulong stack))
             return;
         _returned = new LoadedPair { Code = S->CS, Stack = S->SS, CodeDescriptor = code, StackDescriptor = stack };
+    }
+
+    /// <summary>As <see cref="TryPeekDescriptor"/>; a null selector, which Linux has in SS until its first task switch, has no descriptor (0).</summary>
+    private bool TryPeekStackDescriptor(ushort selector, out ulong descriptor)
+    {
+        descriptor = 0;
+        return IsNull(selector) || TryPeekDescriptor(selector, out descriptor);
     }
 
     /// <summary>Reads a descriptor of the GDT if the TLB says where it is; faults and changes nothing.</summary>
@@ -53,7 +60,7 @@ public sealed unsafe partial class SoftVcpu
         var frame = (ulong*)(sp + e->Addend);
         (ulong rip, ulong cs, ulong popped, ulong rsp, ulong ss) = (frame[0], frame[1], frame[2], frame[3], frame[4]);
         if ((ushort)cs != _returned.Code.Selector || (ushort)ss != _returned.Stack.Selector || ((int)cs & 3) != S->Cpl || S->CS != _returned.Code || S->SS != _returned.Stack
-            || !TryPeekDescriptor((ushort)cs, out ulong code) || code != _returned.CodeDescriptor || !TryPeekDescriptor((ushort)ss, out ulong stack) || stack != _returned.StackDescriptor)
+            || !TryPeekDescriptor((ushort)cs, out ulong code) || code != _returned.CodeDescriptor || !TryPeekStackDescriptor((ushort)ss, out ulong stack) || stack != _returned.StackDescriptor)
             return false;
         ulong old = GetFlags(), flags = MergeReturnFlags(popped, 8);
         if (((flags ^ old) & ~(Rflags.Status | Rflags.DF | Rflags.ID | Rflags.RF)) != 0 || (old & (Rflags.TF | Rflags.NT)) != 0 || !IsCanonical(rip))

@@ -5,8 +5,8 @@ using VirtPS.Sdk.Cpu;
 namespace VirtPS.Emulation.Thunks;
 
 /// <summary>
-/// Writes the host code that executes one guest instruction on the silicon. Operands are normalised (operand i of the instruction is xmm1+i, mm0+i, r8 or r9;
-/// memory is [r10]), so that one thunk serves every choice of registers. Only registers that both calling conventions let a leaf change are used.
+/// Writes the host code that executes one guest instruction on the silicon. Operands are normalised (operand i of the instruction is xmm1+i, mm0+i, k1+i, r8 or r9;
+/// memory is [r10], what it is masked with k7), so that one thunk serves every choice of registers. Only registers that both calling conventions let a leaf change are used.
 /// </summary>
 internal sealed unsafe class ThunkBuilder
 {
@@ -18,8 +18,10 @@ internal sealed unsafe class ThunkBuilder
 
     public ThunkBuilder() => _encoder = Encoder.Create(64, _bytes);
 
-    /// <summary>The instruction with normalised operands; the register numbers that were there go to <paramref name="registers"/> (four bits each).</summary>
-    public static Instruction Normalize(in Instruction instruction, out ushort registers)
+    /// <summary>
+    /// The instruction with normalised operands; the register numbers that were there go to <paramref name="registers"/>: five bits for each of four operands, then the mask register.
+    /// </summary>
+    public static Instruction Normalize(in Instruction instruction, out uint registers)
     {
         Instruction n = instruction;
         n.CodeSize = CodeSize.Code64;
@@ -35,10 +37,19 @@ internal sealed unsafe class ThunkBuilder
             else if (kind == OpKind.Register)
             {
                 Register r = n.GetOpRegister(i);
-                registers |= (ushort)((r.GetNumber() & 0xF) << (4 * i));
+                registers |= (uint)(r.GetNumber() & 0x1F) << (5 * i);
                 n.SetOpRegister(i, Substitute(r, i, ref gprs));
             }
         }
+
+        if (n.OpMask != Register.None)
+        {
+            registers |= (uint)n.OpMask.GetNumber() << 20;
+            n.OpMask = Register.K7;
+        }
+
+        if (WritesTwoMasks(n.Mnemonic))
+            n.Op0Register = Register.K2;
 
         return n;
     }
@@ -49,6 +60,10 @@ internal sealed unsafe class ThunkBuilder
             return Register.XMM1 + operand;
         if (r.IsYMM())
             return Register.YMM1 + operand;
+        if (r.IsZMM())
+            return Register.ZMM1 + operand;
+        if (r.IsK())
+            return Register.K1 + operand;
         if (r.IsMM())
             return Register.MM0 + operand;
         if (r.IsGPR32())
@@ -57,6 +72,8 @@ internal sealed unsafe class ThunkBuilder
             return Register.R8 + gprs++;
         return r;
     }
+
+    public static bool WritesTwoMasks(Mnemonic m) => m is Mnemonic.Vp2intersectd or Mnemonic.Vp2intersectq;
 
     private static void PointAtScratch(ref Instruction n)
     {
@@ -80,11 +97,19 @@ internal sealed unsafe class ThunkBuilder
     {
         _bytes.Clear();
         Prologue();
-        bool vex = info.Class == VectorClass.Avx;
+        bool wide = info.Class == VectorClass.Avx512, vex = info.Class == VectorClass.Avx || wide;
         if (info.Has(ThunkFlags.Mxcsr))
             Emit(Instruction.Create(Code.Ldmxcsr_m32, Field(ThunkFrame.MxcsrInOffset)));
         for (int i = 0; i < info.OperandCount; i++)
-            LoadOperand(n, i, (OperandKind)info.Kind[i], vex);
+        {
+            if (IsWide(info, i))
+                LoadWide(n.GetOpRegister(i), i);
+            else
+                LoadOperand(n, i, (OperandKind)info.Kind[i], vex);
+        }
+
+        if (n.OpMask != Register.None)
+            Emit(Instruction.Create(Code.VEX_Kmovq_kr_km64, n.OpMask, Field(ThunkFrame.MaskOffset + 8 * ThunkFrame.WriteMask)));
         LoadImplicit(n.Mnemonic, vex);
         if (info.MemoryIndex != 0xFF)
             LoadPointer(Register.R10, ThunkFrame.OperandOffset + 8 * info.MemoryIndex);
@@ -94,10 +119,16 @@ internal sealed unsafe class ThunkBuilder
         StoreImplicit(n.Mnemonic, vex);
         for (int i = 0; i < info.OperandCount; i++)
         {
-            if ((info.Written >> i & 1) != 0)
+            if ((info.Written >> i & 1) == 0)
+                continue;
+            if (IsWide(info, i))
+                StoreWide(n.GetOpRegister(i), i);
+            else
                 StoreOperand(n, i, (OperandKind)info.Kind[i], vex);
         }
 
+        if (WritesTwoMasks(n.Mnemonic))
+            Emit(Instruction.Create(Code.VEX_Kmovq_m64_kr, Field(ThunkFrame.SecondMaskOffset), Register.K3));
         if (info.Has(ThunkFlags.Mxcsr))
         {
             Emit(Instruction.Create(Code.Stmxcsr_m32, Field(ThunkFrame.MxcsrOutOffset)));
@@ -137,6 +168,25 @@ internal sealed unsafe class ThunkBuilder
         Emit(Instruction.Create(Code.Fninit));
         Emit(Instruction.Create(Code.Retnq));
         return _bytes.Written;
+    }
+
+    private static bool IsWide(in ThunkInfo info, int i) => (OperandKind)info.Kind[i] is OperandKind.Wide or OperandKind.Mask;
+
+    // The whole register, however narrow the instruction: what it zeroes above its result is in the silicon's answer.
+    private void LoadWide(Register r, int i)
+    {
+        if (r.IsK())
+            Emit(Instruction.Create(Code.VEX_Kmovq_kr_km64, r, Field(ThunkFrame.MaskOffset + 8 * i)));
+        else
+            Emit(Instruction.Create(Code.EVEX_Vmovups_zmm_k1z_zmmm512, Register.ZMM0 + r.GetNumber(), Field(ThunkFrame.WideOffset + 64 * i)));
+    }
+
+    private void StoreWide(Register r, int i)
+    {
+        if (r.IsK())
+            Emit(Instruction.Create(Code.VEX_Kmovq_m64_kr, Field(ThunkFrame.MaskOffset + 8 * i), r));
+        else
+            Emit(Instruction.Create(Code.EVEX_Vmovups_zmmm512_k1z_zmm, Field(ThunkFrame.WideOffset + 64 * i), Register.ZMM0 + r.GetNumber()));
     }
 
     private void Prologue() => Emit(Instruction.Create(Code.Mov_r64_rm64, Frame, s_windows ? Register.RCX : Register.RDI));

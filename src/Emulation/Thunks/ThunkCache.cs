@@ -18,8 +18,8 @@ internal sealed unsafe class ThunkCache(HostFeatures host) : IDisposable
 
     public long CodeBytes => _memory.CodeBytes;
 
-    /// <summary>The thunk for an instruction, and its register numbers, four bits per operand. Null when the host cannot encode it.</summary>
-    public ThunkInfo* Get(in Instruction instruction, out ushort registers)
+    /// <summary>The thunk for an instruction, and its register numbers (<see cref="ThunkBuilder.Normalize"/>). Null when the host cannot encode it.</summary>
+    public ThunkInfo* Get(in Instruction instruction, out uint registers)
     {
         Instruction normal = ThunkBuilder.Normalize(instruction, out registers);
         ReadOnlySpan<byte> encoding = _builder.Encode(normal);
@@ -65,13 +65,23 @@ internal sealed unsafe class ThunkCache(HostFeatures host) : IDisposable
 
     private static void DescribeVector(ThunkInfo* info, in Instruction n)
     {
+        if (info->Class == VectorClass.Avx512)
+            MaskFacts.Describe(info, n);
+        if (n.OpMask != Register.None)
+            info->Flags |= ThunkFlags.Masked;
+        if (ThunkBuilder.WritesTwoMasks(n.Mnemonic))
+            info->Flags |= ThunkFlags.TwoMasks;
         if (ThunkFacts.UsesMxcsr(n.Mnemonic))
             info->Flags |= ThunkFlags.Mxcsr;
+        if (ThunkFacts.ReturnsMask(n.Mnemonic))
+            info->Flags |= ThunkFlags.WritesXmm0;
         if (ThunkFacts.MustBeAligned(n))
             info->Flags |= ThunkFlags.Aligned;
         if (info->Class is VectorClass.Mmx or VectorClass.SseMmx)
             info->Flags |= ThunkFlags.MmxTransition;
-        if (ThunkFacts.Underflow(n, out int size, out int count))
+        if (n.SuppressAllExceptions || n.RoundingControl != RoundingControl.None || ThunkFacts.RaisesNothing(n.Mnemonic))
+            info->Flags |= ThunkFlags.Silent;
+        else if (ThunkFacts.Underflow(n, out int size, out int count))
         {
             info->Flags |= ThunkFlags.MayUnderflow;
             info->ElementSize = (byte)size;
@@ -115,6 +125,10 @@ internal sealed unsafe class ThunkCache(HostFeatures host) : IDisposable
         if (kind != OpKind.Register)
             return OperandKind.Immediate;
         Register r = n.GetOpRegister(i);
+        if (r.IsK())
+            return OperandKind.Mask;
+        if (r.IsVectorRegister() && ThunkFacts.ClassOf(n) == VectorClass.Avx512)
+            return OperandKind.Wide;
         return r.IsXMM() ? OperandKind.Xmm : r.IsYMM() ? OperandKind.Ymm : r.IsMM() ? OperandKind.Mmx : r.IsGPR() ? OperandKind.Gpr : OperandKind.None;
     }
 }

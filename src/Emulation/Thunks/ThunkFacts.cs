@@ -7,8 +7,10 @@ internal static class ThunkFacts
 {
     public static VectorClass ClassOf(in Instruction n)
     {
+        if (n.Encoding == EncodingKind.EVEX)
+            return VectorClass.Avx512;
         if (n.Encoding == EncodingKind.VEX)
-            return VectorClass.Avx;
+            return IsMaskInstruction(n) ? VectorClass.Avx512 : VectorClass.Avx;
         foreach (CpuidFeature feature in n.Code.CpuidFeatures())
         {
             if (feature is CpuidFeature.FPU or CpuidFeature.FPU287 or CpuidFeature.FPU387)
@@ -30,12 +32,24 @@ internal static class ThunkFacts
         return !mm ? VectorClass.Sse : xmm ? VectorClass.SseMmx : VectorClass.Mmx;
     }
 
+    /// <summary>KMOV, KAND and the like: VEX-encoded, and AVX-512's.</summary>
+    private static bool IsMaskInstruction(in Instruction n)
+    {
+        for (int i = 0; i < n.OpCount; i++)
+        {
+            if (n.GetOpKind(i) == OpKind.Register && n.GetOpRegister(i).IsK())
+                return true;
+        }
+
+        return false;
+    }
+
     /// <summary>Legacy SSE faults on unaligned 16-byte operands but for the forms made for them; VEX only in the aligned forms (SDM Vol. 2A table 2-21).</summary>
     public static bool MustBeAligned(in Instruction n)
     {
-        if (n.Encoding == EncodingKind.VEX)
+        if (n.Encoding is EncodingKind.VEX or EncodingKind.EVEX)
         {
-            return n.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
+            return n.Mnemonic is Mnemonic.Vmovaps or Mnemonic.Vmovapd or Mnemonic.Vmovdqa or Mnemonic.Vmovdqa32 or Mnemonic.Vmovdqa64 or Mnemonic.Vmovntps or Mnemonic.Vmovntpd
                 or Mnemonic.Vmovntdq or Mnemonic.Vmovntdqa;
         }
 
@@ -62,6 +76,8 @@ internal static class ThunkFacts
     public static bool UsesMxcsr(Mnemonic m)
     {
         string name = m.ToString();
+        if (name.StartsWith('K'))
+            return false;
         if (name.StartsWith('V'))
             name = name[1..];
         name = name.ToUpperInvariant();
@@ -79,8 +95,12 @@ internal static class ThunkFacts
     private static readonly string[] s_noArithmetic =
     [
         "MOV", "AND", "ORPS", "ORPD", "XOR", "SHUF", "UNPCK", "BLEND", "INSERT", "EXTRACT", "AES", "SHA", "BROADCAST", "PERM", "LDDQU", "TEST", "RCPSS", "RCPPS",
-        "RSQRT",
+        "RSQRTSS", "RSQRTPS", "ALIGN", "COMPRESS", "EXPAND", "DBPSADBW", "GF2P8",
     ];
+
+    /// <summary>Arithmetic without exceptions that looks at MXCSR all the same: processors flush tiny results of these to zero, or take tiny operands for zero (SDM Vol. 2C, VRCP14PD and VRSQRT14PD: no exceptions).</summary>
+    public static bool RaisesNothing(Mnemonic m) => m is Mnemonic.Vrcp14pd or Mnemonic.Vrcp14ps or Mnemonic.Vrcp14sd or Mnemonic.Vrcp14ss or Mnemonic.Vrsqrt14pd or Mnemonic.Vrsqrt14ps
+        or Mnemonic.Vrsqrt14sd or Mnemonic.Vrsqrt14ss;
 
     /// <summary>
     /// Instructions that round to a floating-point result: while underflow is unmasked, a tiny result raises it even when exact (SDM Vol. 1 §4.9.1.5), which
@@ -96,10 +116,10 @@ internal static class ThunkFacts
             || name.StartsWith("MUL", StringComparison.Ordinal) || name.StartsWith("DIV", StringComparison.Ordinal)
             || name.StartsWith("HADD", StringComparison.Ordinal) || name.StartsWith("HSUB", StringComparison.Ordinal)
             || name.StartsWith("DPP", StringComparison.Ordinal) || name.StartsWith("FM", StringComparison.Ordinal)
-            || name.StartsWith("FNM", StringComparison.Ordinal) || name is "CVTSD2SS" or "CVTPD2PS" or "CVTPS2PH";
+            || name.StartsWith("FNM", StringComparison.Ordinal) || name.StartsWith("SCALEF", StringComparison.Ordinal) || name is "CVTSD2SS" or "CVTPD2PS" or "CVTPS2PH";
         if (!rounds)
             return false;
-        int bytes = n.GetOpKind(0) == OpKind.Register && n.GetOpRegister(0).IsYMM() ? 32 : 16;
+        int bytes = n.GetOpKind(0) == OpKind.Register && n.GetOpRegister(0).IsVectorRegister() ? n.GetOpRegister(0).GetSize() : 16;
         elementSize = name is "CVTPS2PH" ? 2 : name.EndsWith('D') ? 8 : 4;
         bool scalar = name[^2] == 'S';
         count = scalar ? 1 : name switch

@@ -6,7 +6,7 @@ namespace VirtPS.Emulation.Thunks;
 /// What a thunk and its caller share: one per vCPU, native, 64-byte aligned. Generated code addresses the
 /// fields by the constants.
 /// </summary>
-[StructLayout(LayoutKind.Explicit, Size = 832)]
+[StructLayout(LayoutKind.Explicit, Size = 1152)]
 internal unsafe struct ThunkFrame
 {
     /// <summary>Where the operands are: a register's place in <c>VcpuState</c>, or <see cref="Scratch"/> for memory.</summary>
@@ -49,6 +49,20 @@ internal unsafe struct ThunkFrame
     [FieldOffset(X87Offset)]
     public fixed byte X87[576];
 
+    /// <summary>Vector operands of an AVX-512 instruction, 64 bytes each: ZMM0–15 and ZMM16–31 lie differently in the guest's state, so that the caller brings them in and out.</summary>
+    [FieldOffset(WideOffset)]
+    public fixed byte Wide[4 * 64];
+
+    /// <summary>Mask operands of such an instruction; the last one is what the instruction itself is masked with.</summary>
+    [FieldOffset(MaskOffset)]
+    public fixed ulong Mask[5];
+
+    /// <summary>The second mask that VP2INTERSECT writes.</summary>
+    [FieldOffset(SecondMaskOffset)]
+    public ulong SecondMask;
+
+    public const int WriteMask = 4, WideOffset = 832, MaskOffset = 1088, SecondMaskOffset = MaskOffset + 40;
+
     public const int OperandOffset = 0, GprsOffset = 32, Xmm0Offset = 40, FlagsOffset = 48, MxcsrInOffset = 56, MxcsrOutOffset = 60,
         MxcsrHostOffset = 64, ScratchOffset = 128, X87Offset = 256;
 
@@ -86,6 +100,9 @@ internal enum VectorClass : byte
 
     /// <summary>VEX-encoded.</summary>
     Avx,
+
+    /// <summary>EVEX-encoded, or with a mask register for operand.</summary>
+    Avx512,
 }
 
 /// <summary>Register file or place of an operand.</summary>
@@ -98,10 +115,30 @@ internal enum OperandKind : byte
     Gpr,
     Memory,
     Immediate,
+
+    /// <summary>A vector register of any width in an AVX-512 instruction.</summary>
+    Wide,
+    Mask,
+}
+
+/// <summary>Which bytes of its memory operand a masked instruction accesses: those of elements that the mask leaves out are not, and cannot fault (SDM Vol. 1 §15.6.4).</summary>
+internal enum MaskedMemory : byte
+{
+    /// <summary>All of them: there is no mask, or the form reads them all whatever it is.</summary>
+    Whole,
+
+    /// <summary>Those of the elements that the mask selects.</summary>
+    Elements,
+
+    /// <summary>A broadcast: those of the elements that the mask selects for some place of the result.</summary>
+    Repeated,
+
+    /// <summary>As many elements as the mask selects, without gaps.</summary>
+    Packed,
 }
 
 [Flags]
-internal enum ThunkFlags : byte
+internal enum ThunkFlags : ushort
 {
     None = 0,
 
@@ -121,6 +158,21 @@ internal enum ThunkFlags : byte
 
     /// <summary>The rounded result may be tiny: matters while underflow is unmasked.</summary>
     MayUnderflow = 64,
+
+    /// <summary>Returns a result in XMM0, which is not among its operands.</summary>
+    WritesXmm0 = 128,
+
+    /// <summary>Masked with a mask register.</summary>
+    Masked = 256,
+
+    /// <summary>Writes a pair of mask registers.</summary>
+    TwoMasks = 512,
+
+    /// <summary>Writes to memory only what its mask selects, but faults as if it wrote all.</summary>
+    FaultsUnmasked = 1024,
+
+    /// <summary>With {sae} or a rounding mode of its own: raises nothing, as if MXCSR masked everything.</summary>
+    Silent = 2048,
 }
 
 /// <summary>One generated thunk and what its caller has to do around it. Native memory, immutable, lives as long as its <see cref="ThunkCache"/>.</summary>
@@ -149,6 +201,10 @@ internal unsafe struct ThunkInfo
 
     /// <summary>Bytes of an element of a floating-point result, for <see cref="ThunkFlags.MayUnderflow"/>; scalar: only the lowest counts.</summary>
     public byte ElementSize, ElementCount;
+
+    /// <summary>How the mask bears on the memory operand, bytes of memory for each of its bits, and how many bits count.</summary>
+    public MaskedMemory MaskedMemory;
+    public byte MaskedSize, MaskedCount;
 
     public readonly bool Has(ThunkFlags f) => (Flags & f) != 0;
 }

@@ -46,12 +46,14 @@ internal sealed unsafe partial class BlockTranslator
         if (op->Code is not (Code.Jmp_rm64 or Code.Call_rm64))
             return false;
         bool call = op->Code == Code.Call_rm64;
-        if (op->IsMemory)
+        if (op->IsMemory && !call)
+        {
+            _a.Load(HostReg.R10, EmitOperand(op, 8, MemoryUse.Read));
+        }
+        else if (op->IsMemory)
         {
             EmitLoadTarget(op);
-            if (call)
-                EmitPushReturn(next);
-
+            EmitPushReturn(next);
             _a.Load(HostReg.R10, HostMemory.State(VcpuMemory.FlagsOffset));
         }
         else
@@ -148,29 +150,6 @@ internal sealed unsafe partial class BlockTranslator
         _a.BindShort(done);
     }
 
-    /// <summary>
-    /// The place in the jump cache in R11, from the sum there. The mask sends everybody to an empty entry when somebody wants attention; without PEXT that is a
-    /// branch of its own (its field is returned), and RCX, which is saved already, is used.
-    /// </summary>
-    private byte* EmitJumpIndex()
-    {
-        if (!_avoidPext)
-        {
-            _a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
-            return null;
-        }
-
-        _a.Load32(HostReg.Rcx, HostMemory.State(VcpuMemory.AttentionOffset));
-        byte* none = _a.JumpIfRcxZero();
-        byte* asked = _a.JumpShort();
-        _a.BindShort(none);
-        // The low bits to the top, and down again.
-        _a.Rorx(HostReg.R11, HostReg.R11, VcpuMemory.JumpIndexBits);
-        _a.MoveImmediate(HostReg.Rcx, 64 - VcpuMemory.JumpIndexBits);
-        _a.Shrx(HostReg.R11, HostReg.R11, HostReg.Rcx);
-        return asked;
-    }
-
     /// <summary>Leaves the block for the linear address in R10 through the jump cache.</summary>
     private void EmitIndirect(int instructions)
     {
@@ -191,30 +170,27 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitJumpCache(int index)
     {
-        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
-        int tags = VcpuMemory.JumpOffset + (_isUser ? VcpuMemory.JumpCacheBytes : 0);
         if (!_host.Bmi2)
         {
             EmitIndirectWithFlagsAside(index);
             return;
         }
 
-        _a.Rorx(HostReg.R11, HostReg.R10, JumpCache.Fold);
+        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
+        // MOVZX: the index
+        _a.Op(0xB7 | HostOp.Map0F, (int)HostReg.R11, HostReg.R10);
         _a.Store(save, HostReg.Rcx);
-        _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
-        byte* asked = EmitJumpIndex();
-        _a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
+        _a.Load(HostReg.Rcx, Stubs.JumpTags(_isUser));
+        _a.Load(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R11, 3));
         _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
         byte* hit = _a.JumpIfRcxZero();
-        if (asked != null)
-            _a.BindShort(asked);
         _a.Load(HostReg.Rcx, save);
         EmitIndirectSite(index);
-        _a.Jump(_avoidPext ? _cache.Stubs.ExitIndirect : _isUser ? _cache.Stubs.SecondLookUser : _cache.Stubs.SecondLookSupervisor);
+        _a.Jump(_isUser ? _cache.Stubs.SecondLookUser : _cache.Stubs.SecondLookSupervisor);
         _a.BindShort(hit);
         _a.Load(HostReg.Rcx, save);
         if (_isUser)
             Stubs.EmitSetPageBase(ref _a);
-        _a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
+        _a.JumpMemory(Stubs.JumpHosts(_isUser));
     }
 }

@@ -24,6 +24,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>They have been saved in memory.</summary>
         Saved,
+
+        /// <summary>One of the above, of operands that have been saved in memory.</summary>
+        SavedOperands,
     }
 
     private readonly FlagFacts[] _facts = new FlagFacts[SoftVcpu.MaxOps];
@@ -33,23 +36,41 @@ internal sealed unsafe partial class BlockTranslator
     private Recipe _recipe;
 
     /// <summary>The flags may be destroyed before the present instruction.</summary>
-    private bool FlagsAreFree => CanMakeFlags && StaysPossible(_recipe.Registers);
+    private bool FlagsAreFree => CanMakeFlags && (StaysPossible(_recipe.Registers) || (CanSaveOperands && StaysPossible(0)));
 
     /// <summary>
     /// Whether the flags may be destroyed by the check that comes next. Where the program does not need them any more, but nothing else could make them again, they are saved first: that
-    /// costs less than checks that keep them. Uses R10.
+    /// costs less than two checks that keep them. Uses R10.
     /// </summary>
     private bool TryFreeFlags()
     {
         if (FlagsAreFree)
             return true;
-        if (_needed[_index] != 0 || !StaysPossible(0))
+        if (_needed[_index] != 0 || !StaysPossible(0) || !SeveralChecksFollow())
             return false;
-        if (CanMakeFlags)
+        // Right behind the instruction that made them they are still there.
+        if (CanMakeFlags && _recipe.Index != _index - 1)
             EmitRecipe(_recipe);
         EmitSaveFlags();
         _recipe = new Recipe(RecipeKind.Saved, _index, 0);
         return true;
+    }
+
+    /// <summary>Whether the present instruction's check is not the only one up to the next instruction that sets all flags.</summary>
+    private bool SeveralChecksFollow()
+    {
+        int checks = 0;
+        for (int i = _index; i < _block->Count && checks < 2; i++)
+        {
+            FlagFacts f = _facts[i];
+            bool shared = _pinOf[i] >= 0 && _pins[_pinOf[i]].First != i;
+            if (f.MayFault && !shared && !IsVectorOnly(i))
+                checks++;
+            if (f.Touches)
+                break;
+        }
+
+        return checks > 1;
     }
 
     /// <summary>Uses R10; changes no flag.</summary>
@@ -165,6 +186,9 @@ internal sealed unsafe partial class BlockTranslator
         GuestForm.TryRead(op, _host, out GuestForm f);
         switch (recipe.Kind)
         {
+            case RecipeKind.SavedOperands:
+                EmitSavedRecipe(op, f);
+                return;
             case RecipeKind.Test:
                 EmitTestOfDestination(op, f);
                 return;

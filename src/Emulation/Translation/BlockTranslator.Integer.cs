@@ -11,9 +11,16 @@ internal sealed unsafe partial class BlockTranslator
             return true;
         // What is behind a branch forward leaves the scratch registers alone.
         if (op->Handler is >= HotForms.Jo and <= HotForms.Jg && (int)op->Imm > op->Offset + op->Length)
+        {
+            FlushHeld();
             return false;
+        }
+
         bool known = GuestForm.TryRead(op, _host, out GuestForm f);
-        if (!known || f.RegisterInOpcode || op->IsMemory)
+        _withoutCheck = known && IsWithoutCheck(op, f);
+        if (_withoutCheck)
+            ReleaseForAddend();
+        else if (!KeepsHeld(op, known, f))
             ForgetHeld();
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return EmitLea(op);
@@ -29,6 +36,33 @@ internal sealed unsafe partial class BlockTranslator
 
         return op->IsMemory ? EmitWithMemory(op, f) : EmitWithRegisters(op, f);
     }
+
+    /// <summary>The present instruction uses no check for its memory operand: it cannot leave the block, and of the scratch registers takes R10 alone.</summary>
+    private bool _withoutCheck;
+
+    private bool IsWithoutCheck(Op* op, in GuestForm f)
+    {
+        if (!op->IsMemory || !_code64 || _inRounds || !IsPinned || _pins[_pinOf[_index]].First == _index)
+            return false;
+        bool regInMemory = !f.RegIsOpcode && f.Reg < 16 && RegisterMap.InMemory(f.Reg);
+        return !(regInMemory && f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv));
+    }
+
+    private void ReleaseForAddend()
+    {
+        if (_addendPin != _pinOf[_index])
+            Release(HostReg.R10);
+    }
+
+    /// <summary>Whether an instruction may find in the scratch registers what they hold, and leaves it there.</summary>
+    private static bool KeepsHeld(Op* op, bool known, in GuestForm f)
+    {
+        if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
+            return op->IsMemory && !InMemory(op->Reg) && !InMemory(op->Base) && !InMemory(op->Index);
+        return known && !op->IsMemory && !(f.RegisterInOpcode && RegisterMap.InMemory(f.Rm));
+    }
+
+    private static bool InMemory(byte number) => number != 0xFF && RegisterMap.InMemory(number);
 
     private void EmitImmediate(Op* op, int bytes)
     {
@@ -85,10 +119,11 @@ internal sealed unsafe partial class BlockTranslator
             return false;
         if (rmInMemory)
             Hold(rm, f.Rm, f.ReadsRm || (regInMemory && reg == rm));
-        if (regInMemory)
-            Hold(reg, f.Reg, f.ReadsReg);
+        // What is read comes before what is only written: they may be the same register.
         if (vvvvInMemory)
             Hold(vvvv, f.Vvvv, true);
+        if (regInMemory)
+            Hold(reg, f.Reg, f.ReadsReg);
         if (f.Vex)
             _a.Vex(f.Opcode, (int)reg, (int)vvvv, rm, f.RexW);
         else
@@ -143,23 +178,67 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>Which guest register, of those that are in memory, R10 and R11 hold as well; -1: none.</summary>
     private int _held10, _held11;
 
-    private void ForgetHeld() => _held10 = _held11 = -1;
+    /// <summary>Whether they alone hold it: memory has a former value, until something wants the scratch register or may leave the block.</summary>
+    private bool _dirty10, _dirty11;
+
+    private void FlushHeld()
+    {
+        if (_dirty10)
+            _a.Store(RegisterMap.Slot(_held10), HostReg.R10);
+        if (_dirty11)
+            _a.Store(RegisterMap.Slot(_held11), HostReg.R11);
+        _dirty10 = _dirty11 = false;
+    }
+
+    private void ForgetHeld()
+    {
+        FlushHeld();
+        _held10 = _held11 = -1;
+    }
+
+    /// <summary>A scratch register is wanted for something else.</summary>
+    private void Release(HostReg scratch)
+    {
+        ref int held = ref scratch == HostReg.R10 ? ref _held10 : ref _held11;
+        ref bool dirty = ref scratch == HostReg.R10 ? ref _dirty10 : ref _dirty11;
+        if (dirty)
+            _a.Store(RegisterMap.Slot(held), scratch);
+        (held, dirty) = (-1, false);
+    }
 
     /// <summary>Brings a guest register that is in memory to a scratch register, if it is not there.</summary>
     private void Hold(HostReg scratch, int guest, bool read)
     {
-        ref int held = ref scratch == HostReg.R10 ? ref _held10 : ref _held11;
-        if (read && held != guest)
+        int held = scratch == HostReg.R10 ? _held10 : _held11;
+        if (held == guest)
+            return;
+        Release(scratch);
+        HostReg other = scratch == HostReg.R10 ? HostReg.R11 : HostReg.R10;
+        if (read && (scratch == HostReg.R10 ? _held11 : _held10) == guest)
+            _a.Move(scratch, other);
+        else if (read)
             _a.Load(scratch, RegisterMap.Slot(guest));
-        held = guest;
+        if (scratch == HostReg.R10)
+            _held10 = guest;
+        else
+            _held11 = guest;
     }
 
+    /// <summary>A scratch register that holds a guest register has its new value.</summary>
     private void PutBack(int guest, HostReg scratch)
     {
-        _a.Store(RegisterMap.Slot(guest), scratch);
-        ref int other = ref scratch == HostReg.R10 ? ref _held11 : ref _held10;
-        if (other == guest)
-            other = -1;
+        if (scratch == HostReg.R10)
+        {
+            (_held10, _dirty10) = (guest, true);
+            if (_held11 == guest)
+                (_held11, _dirty11) = (-1, false);
+        }
+        else
+        {
+            (_held11, _dirty11) = (guest, true);
+            if (_held10 == guest)
+                (_held10, _dirty10) = (-1, false);
+        }
     }
 
     /// <summary>A byte operand in SPL, BPL, SIL, DIL needs a REX prefix to be that.</summary>
@@ -186,7 +265,11 @@ internal sealed unsafe partial class BlockTranslator
             return true;
         }
 
-        if (regInMemory || vvvvInMemory)
+        if (_withoutCheck && (regInMemory || vvvvInMemory))
+        {
+            Hold(HostReg.R11, regInMemory ? f.Reg : f.Vvvv, regInMemory ? f.ReadsReg : !f.WritesVvvv);
+        }
+        else if (regInMemory || vvvvInMemory)
         {
             m = FreeScratch(m);
             _a.Load(HostReg.R11, RegisterMap.Slot(regInMemory ? f.Reg : f.Vvvv));
@@ -199,10 +282,11 @@ internal sealed unsafe partial class BlockTranslator
         else
             _a.Op(f.Opcode, (int)reg, m, f.RexW, f.ByteReg && !f.RegIsOpcode && (int)reg is >= 4 and < 8);
         EmitImmediate(op, f.ImmediateBytes);
-        if (vvvvInMemory && f.WritesVvvv)
-            _a.Store(RegisterMap.Slot(f.Vvvv), vvvv);
-        if (regInMemory && f.WritesReg)
-            _a.Store(RegisterMap.Slot(f.Reg), reg);
+        bool written = (vvvvInMemory && f.WritesVvvv) || (regInMemory && f.WritesReg);
+        if (written && _withoutCheck)
+            PutBack(regInMemory ? f.Reg : f.Vvvv, HostReg.R11);
+        else if (written)
+            _a.Store(RegisterMap.Slot(regInMemory ? f.Reg : f.Vvvv), HostReg.R11);
         return true;
     }
 

@@ -44,6 +44,7 @@ internal sealed unsafe partial class BlockTranslator
             EmitInstruction(_block->Ops + _index);
         }
 
+        ForgetHeld();
         _labels.Add((nint)_a.Next);
         HostAssembler.Bind(_a.JumpIf(condition), top);
         _behindLoop = _a.Next;

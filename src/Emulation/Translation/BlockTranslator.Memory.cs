@@ -121,7 +121,7 @@ internal sealed unsafe partial class BlockTranslator
         {
             // The offset in the page, if the tag is the page's: nothing but a multiple of the size.
             _a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, displacement, b));
-            _a.Pext(HostReg.Rcx, HostReg.Rcx, HostMemory.State(size == 32 ? Stubs.AlignedMask32Offset : Stubs.AlignedMask16Offset));
+            _a.Pext(HostReg.Rcx, HostReg.Rcx, HostMemory.State(size == 64 ? Stubs.AlignedMask64Offset : size == 32 ? Stubs.AlignedMask32Offset : Stubs.AlignedMask16Offset));
         }
         else
         {

@@ -5,14 +5,16 @@ using VirtPS.X86;
 namespace VirtPS.Emulation;
 
 // One check for several accesses. What a block accesses by one base register at small distances mostly lies in one page: fields of a structure, locals, PUSH and POP. The first
-// such access checks the range of all and pins the page: its addend is kept for the others, in R10 or in the vCPU's memory. Should that check miss, execution goes on, from that
+// such access checks the range of all and pins the page: its addend is kept for the others, in R10 or in the vCPU's memory (where the base register
+// itself is in memory, the host's address of what it pointed at). Should that check miss, execution goes on, from that
 // instruction on, in a second translation of the block in which every access has a check of its own (EmitUnpinned).
 internal sealed unsafe partial class BlockTranslator
 {
-    private const int LongestRange = 512;
+    /// <summary>Accesses farther from their base have checks of their own: what a pin computes, with what the base moves, stays within 32 bits.</summary>
+    private const int LongestRange = 512, FarthestDisplacement = 1 << 30;
 
     /// <summary>
-    /// Accesses that share a check: instructions, base register, range from the base's value at the first. <see cref="Slot"/>: where the addend is kept; -1: R10 keeps it.
+    /// Accesses that share a check: instructions, base register (<see cref="NoRegister"/>: the start of the block), range from the base's value at the first. <see cref="Slot"/>: where the addend is kept; -1: R10 keeps it.
     /// </summary>
     private struct Pin
     {
@@ -25,6 +27,9 @@ internal sealed unsafe partial class BlockTranslator
 
     /// <summary>The pin of each instruction's access; -1: it has a check of its own.</summary>
     private readonly int[] _pinOf = new int[SoftVcpu.MaxOps];
+
+    /// <summary>What the base has moved since the pin's first access, for each that has a pin.</summary>
+    private readonly int[] _pinMoved = new int[SoftVcpu.MaxOps];
 
     /// <summary>The pin whose addend is in R10; -1: none.</summary>
     private int _addendPin;
@@ -102,7 +107,7 @@ internal sealed unsafe partial class BlockTranslator
         access.Base = NoRegister;
         if (op->Has(OpFlags.RipRelative))
             return true;
-        if (op->Base == 0xFF || RegisterMap.InMemory(op->Base))
+        if (op->Base == 0xFF)
             return false;
         access.Base = op->Base;
         if (op->Index == 0xFF)
@@ -111,155 +116,9 @@ internal sealed unsafe partial class BlockTranslator
         return !RegisterMap.InMemory(op->Index);
     }
 
-    /// <summary>Pins are for what has only a base register and need not be aligned.</summary>
+    /// <summary>Pins are for what has only a base register, or lies at a distance from the code, and need not be aligned.</summary>
     private bool TryGetPinned(Op* op, out BasedAccess access) =>
-        _code64 ? TryGetAccess(op, out access) && access is { Base: not NoRegister, Index: NoRegister, Alignment: 1 } : TryGetAccess32(op, out access);
-
-    /// <summary>Finds the pins of the block.</summary>
-    private void PlanPins(bool allowed)
-    {
-        _pinCount = 0;
-        _addendPin = -1;
-        Array.Fill(_pinOf, -1);
-        if (!allowed)
-            return;
-        Span<int> open = stackalloc int[16], moved = stackalloc int[16];
-        open.Fill(-1);
-        for (int i = 0; i < _block->Count; i++)
-        {
-            Op* op = _block->Ops + i;
-            uint changes = _facts[i].Changes;
-            int move = RegisterMove.ReadWide(op, _code64 ? 8 : 4, out int register);
-            if (TryGetPinned(op, out BasedAccess access))
-            {
-                Join(i, access, ref open[access.Base], ref moved[access.Base]);
-                (move, register) = (access.Moves, access.Base);
-            }
-
-            if (move != 0 && open[register] >= 0 && Math.Abs((long)moved[register] + move) < 1 << 20)
-            {
-                moved[register] += move;
-                changes &= ~(1u << register);
-            }
-
-            for (int r = 0; r < 16; r++)
-            {
-                if ((changes >> r & 1) != 0)
-                    open[r] = -1;
-            }
-        }
-
-        ChoosePins();
-    }
-
-    /// <summary>An access joins the open pin of its base register, or opens one.</summary>
-    private void Join(int index, in BasedAccess access, ref int open, ref int moved)
-    {
-        if (open >= 0)
-        {
-            ref Pin pin = ref _pins[open];
-            long distance = (long)moved + access.Distance;
-            long low = Math.Min(pin.Low, distance), high = Math.Max(pin.High, distance + access.Size);
-            if (high - low <= LongestRange)
-            {
-                (pin.Low, pin.High, pin.Last) = ((int)low, (int)high, index);
-                pin.Count++;
-                pin.Writes |= access.Writes;
-                _pinOf[index] = open;
-                return;
-            }
-        }
-
-        open = _pinCount++;
-        moved = 0;
-        _pinOf[index] = open;
-        _pins[open] = new Pin { First = index, Last = index, Count = 1, Base = access.Base, Low = access.Distance, High = access.Distance + access.Size, Writes = access.Writes, Slot = -1 };
-    }
-
-    /// <summary>Keeps the pins that several accesses share and for which there is room.</summary>
-    private void ChoosePins()
-    {
-        Span<int> freeFrom = stackalloc int[VcpuMemory.PinCount];
-        // Stack memory is not cleared by itself (SkipLocalsInit).
-        freeFrom.Clear();
-        for (int p = 0; p < _pinCount; p++)
-        {
-            ref Pin pin = ref _pins[p];
-            bool keep = pin.Count > 1;
-            if (keep && !StaysInRegister(p))
-            {
-                int slot = 0;
-                while (slot < freeFrom.Length && freeFrom[slot] > pin.First)
-                    slot++;
-                keep = slot < freeFrom.Length;
-                if (keep)
-                {
-                    freeFrom[slot] = pin.Last + 1;
-                    pin.Slot = slot;
-                }
-            }
-
-            if (!keep)
-                Unpin(p);
-        }
-    }
-
-    private void Unpin(int pin)
-    {
-        for (int i = _pins[pin].First; i <= _pins[pin].Last; i++)
-        {
-            if (_pinOf[i] == pin)
-                _pinOf[i] = -1;
-        }
-    }
-
-    /// <summary>The present instruction is the interpreter's after all: it checks nothing for others, and R10 is gone.</summary>
-    private void DropPins()
-    {
-        for (int p = 0; p < _pinCount; p++)
-        {
-            if (_pins[p].First == _index || (_pins[p].Slot < 0 && _pins[p].First < _index && _pins[p].Last > _index))
-                Unpin(p);
-        }
-
-        _addendPin = -1;
-    }
-
-    private bool IsVector(int index)
-    {
-        Op* op = _block->Ops + index;
-        return op->IsMemory && !GuestForm.TryRead(op, _host, out _);
-    }
-
-    private bool StaysInRegister(int pin)
-    {
-        if (!_code64)
-            return false;
-        for (int i = _pins[pin].First + 1; i <= _pins[pin].Last; i++)
-        {
-            // A vector instruction may have to load the vector registers first, for which it uses R10.
-            if (_pinOf[i] == pin ? IsVector(i) : !KeepsAddend(i))
-                return false;
-        }
-
-        return true;
-    }
-
-    /// <summary>The code of an instruction without a memory operand leaves R10 alone and cannot leave the block but by a branch.</summary>
-    private bool KeepsAddend(int index)
-    {
-        Op* op = _block->Ops + index;
-        if (op->Handler is HotForms.Nop or HotForms.JmpRel)
-            return true;
-        // Behind a branch to the start of the block a loop of its own may come out (EmitLoop), with something else in R10.
-        if (op->Handler is >= HotForms.Jo and <= HotForms.Jg)
-            return op->Imm != 0;
-        if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
-            return !(op->Index != 0xFF && RegisterMap.InMemory(op->Index)) && op->AddrSize == 8;
-        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f) || f.Vex)
-            return false;
-        return !f.HasModRm || ((f.RegIsOpcode || f.Reg >= 16 || !RegisterMap.InMemory(f.Reg)) && f.Rm < 16 && (f.RegIsOpcode || f.Reg < 16));
-    }
+        _code64 ? TryGetAccess(op, out access) && access is { Index: NoRegister, Alignment: 1 } : TryGetAccess32(op, out access);
 
     /// <summary>Where the bytes of the present instruction's pinned access are: <paramref name="distance"/> from the base. The first one checks for all.</summary>
     private HostMemory EmitPinned(int distance)
@@ -268,12 +127,17 @@ internal sealed unsafe partial class BlockTranslator
             return EmitStreamed(distance);
         int number = _pinOf[_index];
         ref Pin pin = ref _pins[number];
-        HostReg b = RegisterMap.Host(pin.Base);
-        if (_index == pin.First)
+        bool isPointer = pin.Base == NoRegister || RegisterMap.InMemory(pin.Base);
+        HostReg b = isPointer ? HostReg.R11 : RegisterMap.Host(pin.Base);
+        if (_index == pin.First && isPointer)
+            EmitPointerCheck(pin);
+        else if (_index == pin.First)
             EmitPinCheck(pin, b);
         else if (_addendPin != number)
             _a.Load(HostReg.R10, PinPlace(pin));
         _addendPin = number;
+        if (isPointer)
+            return new HostMemory(HostReg.R10, distance + _pinMoved[_index]);
         if (_code64)
             return new HostMemory(b, distance, HostReg.R10);
         _a.Lea32(HostReg.R11, new HostMemory(b, distance));
@@ -303,6 +167,32 @@ internal sealed unsafe partial class BlockTranslator
             EmitShortCheck(address, pin.High - pin.Low, pin.Writes, addend: true);
         else
             EmitCheck(address, pin.High - pin.Low, pin.Writes, displacement: displacement);
+        _checkingPin = false;
+        if (pin.Slot >= 0)
+            _a.Store(PinPlace(pin), HostReg.R10);
+    }
+
+    /// <summary>The check of a pin whose base is in memory, or the start of the block: R10 and the pin's place have the host's address of what the base points at.</summary>
+    private void EmitPointerCheck(in Pin pin)
+    {
+        bool free = TryFreeFlags();
+        if (pin.Base == NoRegister)
+        {
+            EmitCodeAddress(HostReg.R11, pin.Low);
+        }
+        else
+        {
+            _a.Load(HostReg.R11, RegisterMap.Slot(pin.Base));
+            if (pin.Low != 0)
+                _a.Lea(HostReg.R11, new HostMemory(HostReg.R11, pin.Low));
+        }
+
+        _checkingPin = true;
+        if (free)
+            EmitShortCheck(HostReg.R11, pin.High - pin.Low, pin.Writes);
+        else
+            EmitCheck(HostReg.R11, pin.High - pin.Low, pin.Writes);
+        _a.Lea(HostReg.R10, new HostMemory(HostReg.R10, -pin.Low, HostReg.R11));
         _checkingPin = false;
         if (pin.Slot >= 0)
             _a.Store(PinPlace(pin), HostReg.R10);

@@ -75,7 +75,7 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i <= end; i++)
         {
             Op* op = _block->Ops + i;
-            _streamOf[i] = !TryGetAccess(op, out BasedAccess access) || IsWild(access.Base, wild) ? -1
+            _streamOf[i] = !TryGetAccess(op, out BasedAccess access) || IsInMemory(access.Base) || IsWild(access.Base, wild) ? -1
                 : IsWild(access.Index, wild) ? JoinTable(i, access, changes)
                 : JoinStream(access, strides, moved, changes);
             Moved(op, moved);
@@ -95,6 +95,8 @@ internal sealed unsafe partial class BlockTranslator
         moved[register] += move;
         return 1u << register;
     }
+
+    private static bool IsInMemory(int register) => register != NoRegister && RegisterMap.InMemory(register);
 
     private static bool IsWild(int register, uint wild) => register != NoRegister && (wild >> register & 1) != 0;
 
@@ -137,7 +139,7 @@ internal sealed unsafe partial class BlockTranslator
         _a.Op(0x83, 0, HostMemory.State(VcpuMemory.CountdownOffset));
         _a.Byte(1);
         // JNS
-        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), then, length, 0) { Flags = _recipe, Vectors = _vectorsLoaded, X87 = _x87Loaded });
+        _cold.Add(new ColdPiece((nint)_a.JumpIf(9), then, length, 0) { Flags = _recipe, Loaded = _loaded });
         _roundWithChecks = _a.Next;
     }
 
@@ -199,12 +201,14 @@ internal sealed unsafe partial class BlockTranslator
         for (_index = 0; _index < _roundLength - 1; _index++)
         {
             Op* op = _block->Ops + _index;
+            SaveOperands();
             if (!TryEmit(op))
                 throw new InvalidOperationException("An instruction of a loop can be emitted only once.");
             FollowFlags(op);
             FollowAddend();
         }
 
+        ForgetHeld();
         HostAssembler.Bind(_a.JumpIf(_loopCondition), top);
         EmitCount(0, HostReg.R10);
         _a.Jump(_behindLoop);

@@ -21,6 +21,9 @@ internal sealed unsafe partial class BlockTranslator
             case Code.Sti when ring0:
                 EmitSti();
                 return true;
+            case Code.Serialize:
+                EmitSerialize();
+                return true;
             case Code.Swapgs when ring0 && _code64:
                 _a.Load(HostReg.R10, HostMemory.State(s_gsBase));
                 _a.Load(HostReg.R11, HostMemory.State(s_kernelGsBase));
@@ -51,6 +54,12 @@ internal sealed unsafe partial class BlockTranslator
                 return true;
             case Code.Bt_rm32_r32 or Code.Bt_rm64_r64 when op->IsMemory && op->AddrSize == (_code64 ? 8 : 4):
                 return EmitBitTest(op);
+            case Code.Bts_rm32_r32 or Code.Bts_rm64_r64:
+                return EmitBitChange(op, 0xAB);
+            case Code.Btr_rm32_r32 or Code.Btr_rm64_r64:
+                return EmitBitChange(op, 0xB3);
+            case Code.Btc_rm32_r32 or Code.Btc_rm64_r64:
+                return EmitBitChange(op, 0xBB);
             case Code.Cmpxchg16b_m128:
                 return EmitCompareExchange16(op);
             default:
@@ -63,6 +72,22 @@ internal sealed unsafe partial class BlockTranslator
     /// </summary>
     private void EmitSti()
     {
+        EmitUnlessAsked();
+        _a.Call(_cache.Stubs.SetInterruptFlag);
+    }
+
+    /// <summary>Code of this vCPU that another one has changed is announced as a request. MFENCE: stores are seen before what follows is loaded.</summary>
+    private void EmitSerialize()
+    {
+        _a.Byte(0x0F);
+        _a.Byte(0xAE);
+        _a.Byte(0xF0);
+        EmitUnlessAsked();
+    }
+
+    /// <summary>The present instruction is the interpreter's where any request waits. Changes no flags.</summary>
+    private void EmitUnlessAsked()
+    {
         HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
         _a.Store(save, HostReg.Rcx);
         _a.Load32(HostReg.Rcx, HostMemory.State(s_requests));
@@ -70,7 +95,6 @@ internal sealed unsafe partial class BlockTranslator
         AddMiss(_a.Jump(), ColdKind.Miss);
         _a.BindShort(none);
         _a.Load(HostReg.Rcx, save);
-        _a.Call(_cache.Stubs.SetInterruptFlag);
     }
 
     private void EmitReadSelector(Op* op)
@@ -140,8 +164,33 @@ internal sealed unsafe partial class BlockTranslator
             return false;
         bool wide = op->OpSize == 8;
         HostReg bit = RegisterMap.Host(op->Reg);
+        EmitCheckOfWord(op, EmitAddress(op), write: false);
+        _a.Op(0x8B, (int)HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.R11), wide);
+        _a.Op(0xA3 | HostOp.Map0F, (int)bit, HostReg.R10, wide);
+        return true;
+    }
+
+    /// <summary>The same for BTS, BTR and BTC: the host's own finds the word, from where the bit string would begin if all of it were where the word's page is.</summary>
+    private bool EmitBitChange(Op* op, int opcode)
+    {
+        // R10 has to stay while the address is made again.
+        if (!op->IsMemory || !_code64 || op->AddrSize != 8 || op->Seg >= SegmentName.FS || RegisterMap.InMemory(op->Reg) || (op->Index != 0xFF && RegisterMap.InMemory(op->Index)))
+            return false;
         HostReg address = EmitAddress(op);
-        EmitShiftRight(bit, wide ? 6 : 5, wide);
+        EmitCheckOfWord(op, address, write: true);
+        if (address == HostReg.R11)
+            EmitAddress(op);
+        if (op->Has(OpFlags.Lock))
+            _a.Byte(0xF0);
+        _a.Op(opcode | HostOp.Map0F, (int)RegisterMap.Host(op->Reg), new HostMemory(HostReg.R10, 0, address), op->OpSize == 8);
+        return true;
+    }
+
+    /// <summary>Checks the word of a bit string, with its linear address in R11.</summary>
+    private void EmitCheckOfWord(Op* op, HostReg address, bool write)
+    {
+        bool wide = op->OpSize == 8;
+        EmitShiftRight(RegisterMap.Host(op->Reg), wide ? 6 : 5, wide);
         if (!wide)
             _a.Op(0x63, (int)HostReg.R10, HostReg.R10, w: true);
         var word = new HostMemory(address, 0, HostReg.R10, wide ? 3 : 2);
@@ -149,10 +198,7 @@ internal sealed unsafe partial class BlockTranslator
             _a.Lea(HostReg.R11, word);
         else
             _a.Lea32(HostReg.R11, word);
-        EmitCheck(HostReg.R11, op->OpSize, write: false);
-        _a.Op(0x8B, (int)HostReg.R10, new HostMemory(HostReg.R10, 0, HostReg.R11), wide);
-        _a.Op(0xA3 | HostOp.Map0F, (int)bit, HostReg.R10, wide);
-        return true;
+        EmitCheck(HostReg.R11, op->OpSize, write);
     }
 
     private bool EmitCompareExchange16(Op* op)

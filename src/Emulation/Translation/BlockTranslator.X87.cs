@@ -11,8 +11,6 @@ internal sealed unsafe partial class BlockTranslator
 
     private readonly Dictionary<int, X87Form> _x87Forms = [];
 
-    /// <summary>Code from here on may take the guest's x87 state to be in the host's.</summary>
-    private bool _x87Loaded;
 
     private bool TryReadX87(Op* op, out X87Form form)
     {
@@ -171,9 +169,9 @@ internal sealed unsafe partial class BlockTranslator
     /// <summary>As <see cref="EmitVectorCheck"/>, for the x87 state.</summary>
     private void EmitX87Check()
     {
-        if (_x87Loaded)
+        if (_loaded.X87)
             return;
-        _x87Loaded = true;
+        _loaded.X87 = true;
         EmitLoadedCheck(Stubs.X87IdleOffset, ColdKind.X87);
     }
 }

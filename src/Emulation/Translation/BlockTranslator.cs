@@ -41,16 +41,13 @@ internal sealed unsafe partial class BlockTranslator
         /// <summary>It was a check for several accesses that missed.</summary>
         public bool Pinned { get; init; }
 
-        /// <summary>The code that it goes on at takes the vector registers to be loaded.</summary>
-        public bool Vectors { get; init; }
+        /// <summary>What the code that it goes on at takes to be in the host's registers.</summary>
+        public Loaded Loaded { get; init; }
 
         /// <summary>It is reached from rounds without checks, which have been counted in advance.</summary>
         public bool Rounds { get; init; }
 
-        /// <summary>The same of the x87 state.</summary>
-        public bool X87 { get; init; }
-
-        /// <summary>Where <see cref="ColdKind.Vectors"/> and <see cref="ColdKind.X87"/> go on.</summary>
+        /// <summary>Where <see cref="ColdKind.Vectors"/> and its like go on.</summary>
         public nint Back { get; init; }
     }
 
@@ -73,6 +70,9 @@ internal sealed unsafe partial class BlockTranslator
 
         /// <summary>The vector registers are not loaded: loads them.</summary>
         Vectors,
+
+        /// <summary>The AVX-512 state is not loaded: loads it, and with it the vector registers.</summary>
+        Wide,
 
         /// <summary>The x87 state is not loaded: loads it.</summary>
         X87,
@@ -136,19 +136,25 @@ internal sealed unsafe partial class BlockTranslator
         for (int i = 0; i <= block->Count; i++)
             _labels.Add(0);
         _copyLabels = 0;
-        _vectorsLoaded = _x87Loaded = false;
-        _hasLoop = _inRounds = _inTableRounds = false;
+        _loaded = default;
+        _hasLoop = _inRounds = _inTableRounds = _dirty10 = _dirty11 = false;
         ForgetHeld();
         _followsBackwards = FollowsBackwards(block);
         FindFacts();
         PlanPins(pins);
+        _savesOperands = pins;
         if (block->CrossesPage && !EmitGuard())
             return false;
         for (_index = 0; _index < block->Count; _index++)
         {
+            // The second translation is entered in its middle.
+            if (!pins)
+                ForgetHeld();
             _labels[_index] = (nint)_a.Next;
             EmitInstruction(block->Ops + _index);
         }
+
+        ForgetHeld();
 
         _labels[_index] = (nint)_a.Next;
         if (!block->Ops[_index - 1].Has(OpFlags.EndsBlock))
@@ -159,6 +165,7 @@ internal sealed unsafe partial class BlockTranslator
 
     private void EmitInstruction(Op* op)
     {
+        SaveOperands();
         if (TryEmit(op))
         {
             FollowFlags(op);
@@ -181,8 +188,7 @@ internal sealed unsafe partial class BlockTranslator
         Flags = flags,
         Resume = _copyLabels + _index + 1,
         Pinned = _checkingPin,
-        Vectors = _vectorsLoaded,
-        X87 = _x87Loaded,
+        Loaded = _loaded,
         Rounds = _inRounds,
     });
 
@@ -196,17 +202,17 @@ internal sealed unsafe partial class BlockTranslator
         HostAssembler before = _a;
         int cold = _cold.Count;
         int links = _cache.NextLink;
-        bool vectors = _vectorsLoaded, x87 = _x87Loaded;
+        Loaded loaded = _loaded;
         int addend = _addendPin;
-        (int held10, int held11) = (_held10, _held11);
+        (int held10, int held11, bool dirty10, bool dirty11) = (_held10, _held11, _dirty10, _dirty11);
         if (EmitInteger(op) || EmitStack(op) || EmitStack32(op) || EmitBranch(op) || EmitSystem(op) || EmitString(op) || EmitVector(op) || EmitX87(op))
             return true;
         if (links != _cache.NextLink)
             throw new InvalidOperationException("An emitter gave up after it had made a link.");
         _a = before;
-        (_vectorsLoaded, _x87Loaded) = (vectors, x87);
+        _loaded = loaded;
         _addendPin = addend;
-        (_held10, _held11) = (held10, held11);
+        (_held10, _held11, _dirty10, _dirty11) = (held10, held11, dirty10, dirty11);
         _cold.RemoveRange(cold, _cold.Count - cold);
         return false;
     }
@@ -216,7 +222,7 @@ internal sealed unsafe partial class BlockTranslator
     {
         bool ends = _block->Ops[_index].Has(OpFlags.EndsBlock);
         _block->Ops[_index].Flags |= OpFlags.LeftToInterpreter;
-        EmitSite(_index, ends ? 0 : Kept(_vectorsLoaded, _x87Loaded));
+        EmitSite(_index, ends ? 0 : Kept(_loaded));
         _a.Call(_cache.Stubs.Interpret);
         // The interpreter never comes back to the code behind an instruction that ends its block.
         if (ends)
@@ -227,7 +233,7 @@ internal sealed unsafe partial class BlockTranslator
     }
 
     /// <summary>In a site: what the code behind takes to be loaded.</summary>
-    private static uint Kept(bool vectors, bool x87) => (vectors ? Stubs.KeepVectors : 0) | (x87 ? Stubs.KeepX87 : 0);
+    private static uint Kept(Loaded loaded) => (loaded.Vectors ? Stubs.KeepVectors : 0) | (loaded.X87 ? Stubs.KeepX87 : 0) | (loaded.Wide ? Stubs.KeepWide : 0);
 
     /// <summary>Names an instruction to the interpreter, in R11.</summary>
     private void EmitSite(int index, uint flags = 0) => _a.MoveSite(HostReg.R11, _arena.IndexOf(_block->Ops), index, flags);
@@ -251,7 +257,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            (_vectorsLoaded, _x87Loaded) = (piece.Vectors, piece.X87);
+            _loaded = piece.Loaded;
             if (piece.Kind == ColdKind.Rounds)
             {
                 EmitRounds(piece);
@@ -270,14 +276,14 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            if (piece.Kind is ColdKind.Vectors or ColdKind.X87)
+            if (piece.Kind is ColdKind.Vectors or ColdKind.Wide or ColdKind.X87)
             {
                 // The flags may be gone: an instruction that faults must show them.
                 _a.Move(HostReg.Rcx, HostReg.R10);
                 if (piece.Flags.Kind != RecipeKind.None)
                     EmitRecipe(piece.Flags);
                 EmitSite(piece.Index);
-                _a.Call(piece.Kind == ColdKind.X87 ? _cache.Stubs.X87Gate : _cache.Stubs.VectorGate);
+                _a.Call(piece.Kind == ColdKind.X87 ? _cache.Stubs.X87Gate : piece.Kind == ColdKind.Wide ? _cache.Stubs.WideGate : _cache.Stubs.VectorGate);
                 _a.Jump((byte*)piece.Back);
                 continue;
             }
@@ -308,7 +314,7 @@ internal sealed unsafe partial class BlockTranslator
                 continue;
             }
 
-            EmitSite(piece.Index, Kept(piece.Vectors, piece.X87));
+            EmitSite(piece.Index, Kept(piece.Loaded));
             _a.Call(_cache.Stubs.Interpret);
             _a.Jump((byte*)_labels[piece.Resume]);
         }

@@ -27,7 +27,7 @@ internal static class HostOp
 /// <summary>
 /// Writes x64 machine code into memory. Knows encodings, not meanings; branches go to addresses in the same memory. The caller leaves room: <see cref="Room"/>.
 /// </summary>
-internal unsafe struct HostAssembler
+internal unsafe partial struct HostAssembler
 {
     private readonly byte* _start;
     private readonly byte* _end;
@@ -124,7 +124,7 @@ internal unsafe struct HostAssembler
     private static int MemoryBits(in HostMemory m) =>
         (m.Index == HostReg.None ? 0 : ((int)m.Index & 8) >> 2) | (m.Base == HostReg.None ? 0 : ((int)m.Base & 8) >> 3);
 
-    private void Memory(int reg, in HostMemory m)
+    private void Memory(int reg, in HostMemory m, bool shortDisplacement = true)
     {
         int r = (reg & 7) << 3;
         if (m.Base == HostReg.None)
@@ -139,7 +139,7 @@ internal unsafe struct HostAssembler
         int b = (int)m.Base & 7;
         bool sib = m.Index != HostReg.None || b == 4;
         // A base of RBP or R13 always has a displacement.
-        int mod = m.Displacement == 0 && b != 5 ? 0 : m.Displacement == (sbyte)m.Displacement ? 0x40 : 0x80;
+        int mod = m.Displacement == 0 && b != 5 ? 0 : shortDisplacement && m.Displacement == (sbyte)m.Displacement ? 0x40 : 0x80;
         Byte(mod | r | (sib ? 4 : b));
         if (sib)
             Byte(m.Scale << 6 | (m.Index == HostReg.None ? 4 : (int)m.Index & 7) << 3 | b);

@@ -27,8 +27,12 @@ internal enum RelocationKind : byte
 /// <param name="Value">Which one.</param>
 internal readonly record struct Relocation(int Offset, RelocationKind Kind, int Value)
 {
-    /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block (six bits), and flags in the upper bits.</summary>
-    public static uint Site(int firstOp, int indexAndFlags) => ((uint)firstOp + ((uint)indexAndFlags & 63)) << 6 | (uint)indexAndFlags;
+    /// <summary>Of a <see cref="Site"/>: an instruction's index in its block. A block has fewer instructions than that counts.</summary>
+    public const int SiteIndexBits = 7;
+    public const uint SiteIndexMask = (1u << SiteIndexBits) - 1;
+
+    /// <summary>Names an instruction to the interpreter: which op of the arena, and how far it is from the start of its block, and flags in the upper bits.</summary>
+    public static uint Site(int firstOp, int indexAndFlags) => ((uint)firstOp + ((uint)indexAndFlags & SiteIndexMask)) << SiteIndexBits | (uint)indexAndFlags;
 
     public static int SlotPlace(int slot) => VcpuMemory.SlotOffset + slot * 8;
 

@@ -30,7 +30,7 @@ public sealed unsafe partial class SoftVcpu
         CopyPadded(Op.Bytes(b->Ops), (int)b->ByteCount, StoredBlock.Bytes(to));
         if (!_translator!.Record(b, b->EntryLinear, to, MaxRecord - (int)(StoredBlock.Code(to) - (byte*)to)))
             return false;
-        // MaxOps is less than 64.
+        // MaxFollowed is less than 64.
         ulong left = 0;
         for (int i = 0; i < b->Count; i++)
             left |= b->Ops[i].Has(OpFlags.LeftToInterpreter) ? 1ul << i : 0;
@@ -44,7 +44,7 @@ public sealed unsafe partial class SoftVcpu
     {
         if (Partition.Store is not { } store || !IsStorable(whole->Mode) || whole->IsTrace)
             return false;
-        StoredBlock* stored = store.Find(SuperblockMode(whole->Mode), (int)(whole->Gpa & 0xFFF), Op.Bytes(whole->Ops), (int)whole->ByteCount);
+        StoredBlock* stored = store.Find(ref _stored, SuperblockMode(whole->Mode), (int)(whole->Gpa & 0xFFF), Op.Bytes(whole->Ops), (int)whole->ByteCount);
         // A shorter one was cut off: its page changed while it was put together.
         if (stored == null || (stored->ByteCount, stored->Count, stored->OpBytes) != (whole->ByteCount, whole->Count, sizeof(ulong)) || !_translator!.Restore(block, whole, linear, stored))
             return false;

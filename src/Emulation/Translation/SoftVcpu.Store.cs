@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using VirtPS.X86;
 
 namespace VirtPS.Emulation;
 
@@ -6,6 +7,8 @@ namespace VirtPS.Emulation;
 public sealed unsafe partial class SoftVcpu
 {
     private const int MaxRecord = 256 * 1024;
+
+    private StoreCursor _stored;
 
     /// <summary>32-bit code is quickly made anew, and its addresses in generated code are not noted.</summary>
     private static bool IsStorable(uint mode) => (mode & CodeMode.SizeMask) == CodeMode.Bits64 && BlockTranslator.Handles(mode);
@@ -20,7 +23,7 @@ public sealed unsafe partial class SoftVcpu
             return null;
         byte* source = (byte*)(linear + e.Addend);
         int pageOffset = (int)(linear & 0xFFF);
-        StoredBlock* stored = store.Find(StoredMode(mode), pageOffset, source, 0x1000 - pageOffset);
+        StoredBlock* stored = store.Find(ref _stored, StoredMode(mode), pageOffset, source, 0x1000 - pageOffset);
         if (stored == null)
             return null;
         Block* b = NewBlock();
@@ -153,6 +156,8 @@ public sealed unsafe partial class SoftVcpu
         {
             Op* op = ops + i;
             bool near = op->Has(OpFlags.Immediate) && op->OpSize >= 4 && (ulong)(long)(int)op->Imm - linear + Near < 2 * Near;
+            // Per-processor data lie at fixed offsets from a base: seen from RIP their place is the code's.
+            near |= op->Has(OpFlags.RipRelative) && op->Seg is SegmentName.FS or SegmentName.GS;
             near |= op->IsMemory && !op->Has(OpFlags.RipRelative) && op->Disp == (int)op->Disp && (ulong)op->Disp - linear + Near < 2 * Near;
             if (near || (op->OpSize == 8 && op->Has(OpFlags.Immediate) && op->Imm - linear + Near < 2 * Near))
                 return true;

@@ -34,7 +34,7 @@ public sealed unsafe partial class SoftVcpu
 
     private void InitializeTranslation()
     {
-        *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
+        _memory.SetJumpsOpen(true);
         if (!Partition.Engine.Translate || !EngineOptions.CanTranslate)
             return;
         _cache = new TranslationCache(Partition.Engine.CodeCacheSize, (ulong*)(_memory.StackPointer + VcpuMemory.SlotOffset), Partition.Engine.Host);
@@ -48,10 +48,12 @@ public sealed unsafe partial class SoftVcpu
         bool avx = Partition.Engine.Host.Avx;
         _vectorControls = avx ? Cr4.OSFXSR | Cr4.OSXSAVE : Cr4.OSFXSR;
         _vectorComponents = avx ? Xcr0.Sse | Xcr0.Avx : 0;
-        N->VectorIdle = N->X87Idle = 1;
+        N->VectorIdle = N->WideIdle = N->X87Idle = 1;
         N->HostMxcsr = ThunkFrame.MxcsrDefault;
         N->AlignedMask16 = ~0xFF0ul;
         N->AlignedMask32 = ~0xFE0ul;
+        N->AlignedMask64 = ~0xFC0ul;
+        JumpCache.FillEmpty((ulong*)(_memory.StackPointer + VcpuMemory.NoJumpsOffset), VcpuMemory.JumpEntries);
         _userJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset + VcpuMemory.JumpCacheBytes, _cache.Executable(_cache.Stubs.ExitNowhere));
         _supervisorJumps = new JumpCache(_memory.StackPointer + VcpuMemory.JumpOffset, _cache.Executable(_cache.Stubs.ExitNowhere));
     }
@@ -102,7 +104,7 @@ public sealed unsafe partial class SoftVcpu
             if (Volatile.Read(ref *(uint*)_memory.Hot(VcpuMemory.AttentionOffset)) != 0)
             {
                 *(uint*)_memory.Hot(VcpuMemory.AttentionOffset) = 0;
-                *_memory.Hot(VcpuMemory.JumpMaskOffset) = JumpCache.Mask;
+                _memory.SetJumpsOpen(true);
                 Interlocked.MemoryBarrier();
             }
 
@@ -215,7 +217,7 @@ public sealed unsafe partial class SoftVcpu
         NativeCpu* n = N;
         KeepJumpsOf(block->Mode);
         *_memory.Hot(VcpuMemory.RetiredOffset) = 0;
-        (n->VectorReady, n->X87Ready) = (VectorsReady(), X87StateReady());
+        SetReady();
         *_memory.Hot(VcpuMemory.PageBaseOffset) = S->Rip & ~0xFFFul;
         _lockStep?.Begin(_cache!.At(block->Translation).Decoded, 0);
         *_memory.Hot(VcpuMemory.FlagsOffset) = Stubs.PackFlags(n->StatusFlags());
@@ -246,8 +248,8 @@ public sealed unsafe partial class SoftVcpu
     /// </summary>
     private void Unpin(uint site)
     {
-        uint index = site & 63;
-        Op* op = _arena!.OpAt((int)(site >> 6));
+        uint index = site & Relocation.SiteIndexMask;
+        Op* op = _arena!.OpAt((int)(site >> Relocation.SiteIndexBits));
         var block = (Block*)(op - index) - 1;
         S->Rip = StartOf(block) + (ulong)op->Offset;
         S->InstructionsRetired += index;
@@ -326,8 +328,8 @@ public sealed unsafe partial class SoftVcpu
     /// </summary>
     private Executed BranchAgain(uint site)
     {
-        uint index = site & 63;
-        Op* op = _arena!.OpAt((int)(site >> 6));
+        uint index = site & Relocation.SiteIndexMask;
+        Op* op = _arena!.OpAt((int)(site >> Relocation.SiteIndexBits));
         var block = (Block*)(op - index) - 1;
         S->Rip = StartOf(block) + (ulong)op->Offset;
         S->InstructionsRetired--;

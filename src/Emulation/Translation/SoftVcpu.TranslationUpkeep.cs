@@ -78,11 +78,12 @@ public sealed unsafe partial class SoftVcpu
         }
     }
 
-    private void TranslationsUnmapped(ulong linear)
+    private void TranslationsUnmapped(ulong linear, ulong size)
     {
-        // Only a page that some translation was made for, or that ring 3's code may be in, matters.
-        if (_cache is not null && (_cache.HasCodeAt(linear) || (long)linear >= 0))
-            TranslationsUnmapped(global: (long)linear < 0 || _cache.HasCodeAt(linear));
+        // Only what a supervisor's translation was made for, or ring 3's code may be in, matters.
+        bool code = _cache is not null && _cache.CodePages.MayBeIn(linear, size);
+        if (code || (long)linear >= 0)
+            TranslationsUnmapped(global: code);
     }
 
     // Code that changed.

@@ -25,21 +25,34 @@ internal sealed unsafe partial class Stubs
         }
 
         a.Store(save, HostReg.Rcx);
+        if (_host.Avx512)
+        {
+            EmitLoadWideRegisters(ref a);
+            return;
+        }
+
         a.Vex(0x10 | HostOp.Map0F, 0, 0, YmmHigh(0));
         // VPOR
         for (int n = 1; n < 16; n++)
             a.Vex(0xEB | HostOp.Map0F | HostOp.P66, 0, 0, YmmHigh(n));
-        // VPSHUFD, VPOR, VMOVQ: both halves of the sum in RCX
+        byte* wide = EmitJumpUnlessZero(ref a);
+        EmitLoadRegisters(ref a, wide: false);
+        a.Bind(wide);
+        EmitLoadRegisters(ref a, wide: true);
+    }
+
+    /// <summary>Goes on where XMM0 is zero, else to the address that is to be bound. Uses XMM1 and RCX.</summary>
+    private static byte* EmitJumpUnlessZero(ref HostAssembler a)
+    {
+        // VPSHUFD, VPOR, VMOVQ: both halves in RCX
         a.Vex(0x70 | HostOp.Map0F | HostOp.P66, 1, 0, (HostReg)0);
         a.Byte(0x4E);
         a.Vex(0xEB | HostOp.Map0F | HostOp.P66, 0, 0, (HostReg)1);
         a.Vex(0x7E | HostOp.Map0F | HostOp.P66, 0, 0, HostReg.Rcx, w: true);
-        byte* narrow = a.JumpIfRcxZero();
-        byte* wide = a.Jump();
-        a.BindShort(narrow);
-        EmitLoadRegisters(ref a, wide: false);
-        a.Bind(wide);
-        EmitLoadRegisters(ref a, wide: true);
+        byte* zero = a.JumpIfRcxZero();
+        byte* field = a.Jump();
+        a.BindShort(zero);
+        return field;
     }
 
     private static void EmitLoadRegisters(ref HostAssembler a, bool wide)
@@ -54,6 +67,11 @@ internal sealed unsafe partial class Stubs
             a.Byte(1);
         }
 
+        EmitLoaded(ref a);
+    }
+
+    private static void EmitLoaded(ref HostAssembler a)
+    {
         a.StoreImmediate32(Called(VectorIdleOffset), 0);
         a.Load(HostReg.Rcx, Called(VcpuMemory.SaveOffset));
         a.Return();
@@ -80,11 +98,20 @@ internal sealed unsafe partial class Stubs
             a.Byte(1);
         }
 
+        if (_host.Avx512)
+            EmitSaveWide(ref a);
+
         a.StoreImmediate32(Called(VectorIdleOffset), 1);
-        // VZEROUPPER: managed code has SSE instructions.
+        // Managed code has SSE instructions.
+        EmitZeroUpper(ref a);
+        a.Return();
+    }
+
+    private static void EmitZeroUpper(ref HostAssembler a)
+    {
+        // VZEROUPPER
         a.Byte(0xC5);
         a.Byte(0xF8);
         a.Byte(0x77);
-        a.Return();
     }
 }

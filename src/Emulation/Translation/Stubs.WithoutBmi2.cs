@@ -19,20 +19,32 @@ internal sealed unsafe partial class Stubs
 
     /// <summary>
     /// Goes to the linear address in R10 if the jump cache has it. If not, it branches (the field is returned) to where <see cref="EmitJumpMissed"/> must be.
-    /// The mask sends everybody to an empty entry when somebody wants attention.
     /// </summary>
     public static byte* EmitJumpLookup(ref HostAssembler a, bool user, bool second)
     {
-        int tags = VcpuMemory.JumpOffset + (user ? VcpuMemory.JumpCacheBytes : 0) + (second ? 2 * VcpuMemory.JumpArrayBytes : 0);
         EmitFlagsAside(ref a);
-        a.Move(HostReg.R11, HostReg.R10);
-        // ROR, ADD, AND, NEG, CMP: a tag is minus the target.
-        a.Op(0xC1, 1, HostReg.R11, w: true);
-        a.Byte(second ? JumpCache.SecondFold : JumpCache.Fold);
-        a.Op(0x03, (int)HostReg.R11, HostReg.R10, w: true);
-        a.Op(0x23, (int)HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset), w: true);
-        a.Op(0xF7, 3, HostReg.R10, w: true);
-        a.Op(0x3B, (int)HostReg.R10, HostMemory.Array(HostReg.R11, tags), w: true);
+        if (second)
+        {
+            // ROR, ADD, AND, NEG, CMP: a tag is minus the target.
+            a.Move(HostReg.R11, HostReg.R10);
+            a.Op(0xC1, 1, HostReg.R11, w: true);
+            a.Byte(JumpCache.SecondFold);
+            a.Op(0x03, (int)HostReg.R11, HostReg.R10, w: true);
+            a.Op(0x23, (int)HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset), w: true);
+            a.Op(0xF7, 3, HostReg.R10, w: true);
+            a.Op(0x3B, (int)HostReg.R10, HostMemory.Array(HostReg.R11, SecondJumpTags(user)), w: true);
+        }
+        else
+        {
+            // MOVZX, SHL, ADD, NEG, CMP
+            a.Op(0xB7 | HostOp.Map0F, (int)HostReg.R11, HostReg.R10);
+            a.Op(0xC1, 4, HostReg.R11, w: true);
+            a.Byte(3);
+            a.Op(0x03, (int)HostReg.R11, JumpTags(user), w: true);
+            a.Op(0xF7, 3, HostReg.R10, w: true);
+            a.Op(0x3B, (int)HostReg.R10, new HostMemory(HostReg.R11, 0), w: true);
+        }
+
         byte* miss = a.JumpIf(5);
         if (user)
         {
@@ -43,7 +55,7 @@ internal sealed unsafe partial class Stubs
         }
 
         EmitFlagsBack(ref a);
-        a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
+        a.JumpMemory(second ? HostMemory.Array(HostReg.R11, SecondJumpTags(user) + VcpuMemory.SecondJumpArrayBytes) : new HostMemory(HostReg.R11, VcpuMemory.JumpArrayBytes));
         return miss;
     }
 

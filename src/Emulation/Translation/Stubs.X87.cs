@@ -81,17 +81,4 @@ internal sealed unsafe partial class Stubs
         a.Call(_saveX87);
         a.Bind(idle);
     }
-
-    /// <summary>Loads it again where the site in R12D says so.</summary>
-    private void EmitLoadAgainX87(ref HostAssembler a)
-    {
-        if (!_host.Xsave)
-            return;
-        // TEST r12d, imm32; JE
-        a.Op(0xF7, 0, HostReg.R12);
-        a.Int32((int)KeepX87);
-        byte* without = a.JumpIf(4);
-        a.Call(_loadX87);
-        a.Bind(without);
-    }
 }

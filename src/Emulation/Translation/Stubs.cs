@@ -36,32 +36,6 @@ internal enum TranslatedExit
     HostFault,
 }
 
-/// <summary>The stubs that translations of blocks jump to or call.</summary>
-internal enum StubName : byte
-{
-    Interpret,
-    ExitLink,
-    ExitIndirect,
-    SecondLookUser,
-    SecondLookSupervisor,
-    ClearInterruptFlag,
-    SetInterruptFlag,
-    Flags,
-    ExitUnpinned,
-    VectorGate,
-    X87Gate,
-    ClearDirectionFlag,
-    SetDirectionFlag,
-}
-
-/// <summary>Where a stub is.</summary>
-internal readonly unsafe struct StubCode(StubName name, byte* address)
-{
-    public StubName Name => name;
-
-    public byte* Address => address;
-}
-
 /// <summary>
 /// The common pieces of generated code: in and out, also for one instruction that is to be interpreted. Written once at the start of each code cache.
 /// Between them the stack pointer is <see cref="VcpuMemory.StackPointer"/>; managed code only ever runs on the thread's own stack.
@@ -78,7 +52,7 @@ internal sealed unsafe partial class Stubs
         s_hostMxcsr = OffsetOf(n => (byte*)&n->HostMxcsr), s_xsave = OffsetOf(n => n->State.Xsave);
 
     public static readonly int VectorIdleOffset = OffsetOf(n => (byte*)&n->VectorIdle), AlignedMask16Offset = OffsetOf(n => (byte*)&n->AlignedMask16),
-        AlignedMask32Offset = OffsetOf(n => (byte*)&n->AlignedMask32);
+        AlignedMask32Offset = OffsetOf(n => (byte*)&n->AlignedMask32), AlignedMask64Offset = OffsetOf(n => (byte*)&n->AlignedMask64);
 
     /// <summary>In a site: the code behind takes the vector registers to be loaded.</summary>
     public const uint KeepVectors = 1u << 31;
@@ -108,7 +82,7 @@ internal sealed unsafe partial class Stubs
     /// <summary>Jumped to with the target in R10 and the branch's site in R11D (<see cref="NoSite"/> where it cannot fault).</summary>
     public StubCode ExitIndirect => Get(StubName.ExitIndirect);
 
-    /// <summary>The same after a look at the second table of the jump cache; for hosts on which PEXT is fast.</summary>
+    /// <summary>The same after a look at the second table of the jump cache.</summary>
     public StubCode SecondLookUser => Get(StubName.SecondLookUser);
     public StubCode SecondLookSupervisor => Get(StubName.SecondLookSupervisor);
 
@@ -140,7 +114,10 @@ internal sealed unsafe partial class Stubs
     /// </summary>
     public StubCode VectorGate => Get(StubName.VectorGate);
 
-    private byte* _leave, _leaveAside, _loadVectors, _saveVectors;
+    /// <summary>The same, with ZMM16–31 and the masks.</summary>
+    public StubCode WideGate => Get(StubName.WideGate);
+
+    private byte* _leave, _leaveAside, _loadVectors, _saveVectors, _loadWide;
     private readonly byte*[] _codes = new byte*[Enum.GetValues<StubName>().Length];
 
     /// <summary>A stub by its name, which is the same in each run.</summary>
@@ -160,6 +137,8 @@ internal sealed unsafe partial class Stubs
         a.Op(0xFF, 4, HostReg.Rcx);
         EmitLoadVectors(ref a);
         EmitSaveVectors(ref a);
+        if (_host.Avx512)
+            EmitLoadWide(ref a);
         if (_host.Xsave)
             EmitX87(ref a);
         EmitResume(ref a);
@@ -186,6 +165,8 @@ internal sealed unsafe partial class Stubs
         EmitInterpret(ref a, TranslatedExit.Interpret);
         Begin(StubName.VectorGate, a);
         EmitGate(ref a, s_vectorReady, _loadVectors);
+        Begin(StubName.WideGate, a);
+        EmitGate(ref a, s_wideReady, _loadWide);
         Begin(StubName.X87Gate, a);
         EmitGate(ref a, s_x87Ready, _loadX87);
         Begin(StubName.ClearInterruptFlag, a);
@@ -202,43 +183,6 @@ internal sealed unsafe partial class Stubs
         EmitReplaceBit(ref a, s_rflags, 10, set: true);
         a.Return();
         EmitFlags(ref a);
-    }
-
-    private void EmitSecondLook(ref HostAssembler a, bool user)
-    {
-        if (!_host.Bmi2)
-        {
-            EmitSecondLookWithFlagsAside(ref a, user);
-            return;
-        }
-
-        HostMemory save = HostMemory.State(VcpuMemory.SaveOffset);
-        int tags = VcpuMemory.JumpOffset + (user ? VcpuMemory.JumpCacheBytes : 0) + 2 * VcpuMemory.JumpArrayBytes;
-        a.Store32(HostMemory.State(s_exitSite), HostReg.R11);
-        a.Store(save, HostReg.Rcx);
-        a.Rorx(HostReg.R11, HostReg.R10, JumpCache.SecondFold);
-        a.Lea(HostReg.R11, new HostMemory(HostReg.R11, 0, HostReg.R10));
-        a.Pext(HostReg.R11, HostReg.R11, HostMemory.State(VcpuMemory.JumpMaskOffset));
-        a.Load(HostReg.Rcx, HostMemory.Array(HostReg.R11, tags));
-        a.Lea(HostReg.Rcx, new HostMemory(HostReg.Rcx, 0, HostReg.R10));
-        byte* hit = a.JumpIfRcxZero();
-        a.Load(HostReg.Rcx, save);
-        a.Load32(HostReg.R11, HostMemory.State(s_exitSite));
-        a.Jump(ExitIndirect.Address);
-        a.BindShort(hit);
-        a.Load(HostReg.Rcx, save);
-        if (user)
-            EmitSetPageBase(ref a);
-        a.JumpMemory(HostMemory.Array(HostReg.R11, tags + VcpuMemory.JumpArrayBytes));
-    }
-
-    /// <summary>The page of the address in R10 becomes the one that ring 3 executes in. Changes R10.</summary>
-    public static void EmitSetPageBase(ref HostAssembler a)
-    {
-        // The stack pointer is 12 modulo 64.
-        a.Shrx(HostReg.R10, HostReg.R10, HostReg.Rsp);
-        a.Shlx(HostReg.R10, HostReg.R10, HostReg.Rsp);
-        a.Store(HostMemory.State(VcpuMemory.PageBaseOffset), HostReg.R10);
     }
 
     /// <summary>Sets or clears a bit of a field without touching flags: brought to the top, shifted out, replaced, brought back.</summary>
@@ -322,9 +266,23 @@ internal sealed unsafe partial class Stubs
         byte* without = a.JumpIf(9);
         a.Call(_loadVectors);
         a.Bind(without);
-        EmitLoadAgainX87(ref a);
+        if (_host.Avx512)
+            EmitLoadAgain(ref a, KeepWide, _loadWide);
+        if (_host.Xsave)
+            EmitLoadAgain(ref a, KeepX87, _loadX87);
         EmitReload(ref a);
         a.JumpMemory(HostMemory.State(s_resume));
+    }
+
+    /// <summary>Loads a state again where the site in R12D says so.</summary>
+    private static void EmitLoadAgain(ref HostAssembler a, uint keep, byte* load)
+    {
+        // TEST r12d, imm32; JE
+        a.Op(0xF7, 0, HostReg.R12);
+        a.Int32((int)keep);
+        byte* without = a.JumpIf(4);
+        a.Call(load);
+        a.Bind(without);
     }
 
     private static void EmitLeave(ref HostAssembler a)

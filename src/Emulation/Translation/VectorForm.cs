@@ -4,9 +4,9 @@ using VirtPS.Emulation.Thunks;
 namespace VirtPS.Emulation;
 
 /// <summary>What of a vector instruction's form must be known to execute it by the host's own one.</summary>
-internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int MemorySize, bool Aligned, GprRole Reg, GprRole Rm, bool WritesFlags)
+internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int MemorySize, bool Aligned, GprRole Reg, GprRole Rm, bool WritesFlags, bool Wide)
 {
-    private static readonly VectorForm s_unusable = new(false, MemoryUse.None, 0, false, GprRole.None, GprRole.None, false);
+    private static readonly VectorForm s_unusable = new(false, MemoryUse.None, 0, false, GprRole.None, GprRole.None, false, false);
 
     /// <summary>
     /// Looks at one instruction of the form. Not usable: x87 and MMX, which share registers that generated code does not hold; what touches memory element by element;
@@ -14,9 +14,10 @@ internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int 
     /// </summary>
     public static VectorForm Of(in Instruction i, InstructionInfoFactory facts)
     {
-        if (i.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX) || i.IsVsib || !HandlerTable.Implements(i.Code) || IsLeftOut(i.Mnemonic))
+        if (i.Encoding is not (EncodingKind.Legacy or EncodingKind.VEX or EncodingKind.EVEX) || i.IsVsib || !HandlerTable.Implements(i.Code) || IsLeftOut(i.Mnemonic))
             return s_unusable;
-        if (ThunkFacts.ClassOf(i) is not (VectorClass.Sse or VectorClass.Avx))
+        VectorClass kind = ThunkFacts.ClassOf(i);
+        if (kind is not (VectorClass.Sse or VectorClass.Avx or VectorClass.Avx512))
             return s_unusable;
         InstructionInfo info = facts.GetInfo(i);
         bool vector = i.Mnemonic is Mnemonic.Vzeroupper or Mnemonic.Vzeroall;
@@ -32,11 +33,11 @@ internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int 
             else if (i.GetOpKind(k) == OpKind.Register)
             {
                 Register r = i.GetOpRegister(k);
-                vector |= r.IsXMM() || r.IsYMM();
+                vector |= r.IsVectorRegister() || r.IsK();
                 if (!r.IsGPR())
                     continue;
                 GprRole role = written ? GprRole.Written : GprRole.Read;
-                if (IsInReg(i, k))
+                if (OperandLayout.Slot(i.Code, k) == OperandSlot.Reg)
                     reg = role;
                 else
                     rm = role;
@@ -44,17 +45,19 @@ internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int 
         }
 
         int size = memory == MemoryUse.None ? 0 : i.MemorySize.GetSize();
-        if (!vector || (memory != MemoryUse.None && size is not (1 or 2 or 4 or 8 or 16 or 32)))
+        if (!vector || (memory != MemoryUse.None && size is not (1 or 2 or 4 or 8 or 16 or 32 or 64)))
             return s_unusable;
-        return new VectorForm(true, memory, size, memory != MemoryUse.None && ThunkFacts.MustBeAligned(i), reg, rm, i.RflagsModified != RflagsBits.None);
+        return new VectorForm(true, memory, size, memory != MemoryUse.None && ThunkFacts.MustBeAligned(i), reg, rm, i.RflagsModified != RflagsBits.None, kind == VectorClass.Avx512);
     }
 
     /// <summary>
     /// Means something else in 32-bit code, though encoded alike: VEX.W, which makes a general register, or what stands for one, 64 bits wide, is ignored there; and
-    /// VZEROALL and VZEROUPPER know eight registers only.
+    /// VZEROALL and VZEROUPPER know eight registers only. EVEX-encoded instructions, of which all this holds, too, are left to the interpreter there.
     /// </summary>
     public static unsafe bool DiffersIn32(Op* op)
     {
+        if (op->Code.Encoding() == EncodingKind.EVEX)
+            return true;
         if (!op->Has(OpFlags.Vex))
             return false;
         if (op->Code is Code.VEX_Vzeroall or Code.VEX_Vzeroupper)
@@ -63,12 +66,6 @@ internal readonly record struct VectorForm(bool IsUsable, MemoryUse Memory, int 
         int map = e.Opcode & HostOp.MapMask;
         return e.W && (map == HostOp.Map0F || (map == HostOp.Map0F3A && (e.Opcode & 0xFF) is >= 0x14 and <= 0x22));
     }
-
-    // The general register is ModRM.reg where the vector comes from r/m, and r/m where the vector is ModRM.reg.
-    private static bool IsInReg(in Instruction i, int k) => k == 0 && i.Mnemonic is Mnemonic.Cvtss2si or Mnemonic.Cvtsd2si or Mnemonic.Cvttss2si or Mnemonic.Cvttsd2si
-        or Mnemonic.Vcvtss2si or Mnemonic.Vcvtsd2si or Mnemonic.Vcvttss2si or Mnemonic.Vcvttsd2si or Mnemonic.Movmskps or Mnemonic.Movmskpd or Mnemonic.Vmovmskps
-        or Mnemonic.Vmovmskpd or Mnemonic.Pmovmskb or Mnemonic.Vpmovmskb || (k == 0 && i.Code is Code.Pextrw_r32_xmm_imm8 or Code.Pextrw_r64_xmm_imm8 or Code.VEX_Vpextrw_r32_xmm_imm8
-        or Code.VEX_Vpextrw_r64_xmm_imm8);
 
     private static bool IsLeftOut(Mnemonic m) => m is Mnemonic.Ldmxcsr or Mnemonic.Stmxcsr or Mnemonic.Vldmxcsr or Mnemonic.Vstmxcsr or Mnemonic.Maskmovdqu or Mnemonic.Vmaskmovdqu
         or Mnemonic.Vmaskmovps or Mnemonic.Vmaskmovpd or Mnemonic.Vpmaskmovd or Mnemonic.Vpmaskmovq or Mnemonic.Fxsave or Mnemonic.Fxsave64 or Mnemonic.Fxrstor or Mnemonic.Fxrstor64;

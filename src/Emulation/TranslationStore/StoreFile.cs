@@ -7,14 +7,15 @@ namespace VirtPS.Emulation;
 /// <summary>
 /// A file of <see cref="StoredBlock"/>s, mapped for reading:
 /// <code>
-/// header · records · index: where the entries of each bucket begin · entries, by bucket
+/// header · records · index: where the entries of each bucket begin · entries, by bucket · places, in the order of the records
 /// </code>
-/// Header and index are checked when it is opened, a record when it is first wanted. Immutable but for the marks of what was taken; any number of threads.
+/// A run wants most blocks in the order in which an earlier one did, so that the next record is looked at first (<see cref="StoreCursor"/>), and the buckets only for what is not found so. Header and index are
+/// checked when the file is opened, a record when it is first wanted. Immutable but for the marks of what was taken; any number of threads.
 /// </summary>
 internal sealed unsafe class StoreFile : IDisposable
 {
     public const ulong Magic = 0x3143_5456_5350_5256;
-    public const int FormatVersion = 2, KeyBytes = 32, Buckets = 1 << 16;
+    public const int FormatVersion = 3, KeyBytes = 16, Buckets = 1 << 16;
 
     /// <summary>Entries of one bucket that are looked at, at most.</summary>
     private const int LongestSearch = 64;
@@ -41,8 +42,8 @@ internal sealed unsafe class StoreFile : IDisposable
     [StructLayout(LayoutKind.Sequential, Size = 16)]
     public struct Entry
     {
-        /// <summary>Offset of the record in units of eight bytes.</summary>
-        public uint Record;
+        /// <summary>The record's number in the file.</summary>
+        public uint Ordinal;
 
         /// <summary>Of mode, place in the page and the first bytes: as many as the block's class has (<see cref="HashOf"/>).</summary>
         public uint Hash;
@@ -51,10 +52,19 @@ internal sealed unsafe class StoreFile : IDisposable
         public ushort Unused;
     }
 
+    /// <summary>Of the record of each number.</summary>
+    public struct Place
+    {
+        /// <summary>Its offset in units of eight bytes.</summary>
+        public uint Record;
+        public uint Entry;
+    }
+
     private readonly byte* _start;
     private readonly long _length;
     private readonly uint* _buckets;
     private readonly Entry* _entries;
+    private readonly Place* _places;
 
     /// <summary>Per entry: 1, it was taken; 2, its record is damaged.</summary>
     private readonly byte[] _marks;
@@ -65,6 +75,7 @@ internal sealed unsafe class StoreFile : IDisposable
         _length = length;
         _buckets = (uint*)(start + Head->IndexOffset);
         _entries = (Entry*)(_buckets + Buckets + 1);
+        _places = (Place*)(_entries + Head->Count);
         _marks = new byte[Head->Count];
     }
 
@@ -100,7 +111,7 @@ internal sealed unsafe class StoreFile : IDisposable
         var h = (Header*)start;
         if (h->Magic != Magic || h->FormatVersion != FormatVersion || h->FileLength != length || h->Checksum != ChecksumOf(h) || !key.SequenceEqual(new ReadOnlySpan<byte>(h->Key, KeyBytes)))
             return false;
-        long index = h->IndexOffset, indexBytes = (Buckets + 1) * sizeof(uint) + h->Count * (long)sizeof(Entry);
+        long index = h->IndexOffset, indexBytes = (Buckets + 1) * sizeof(uint) + h->Count * (long)(sizeof(Entry) + sizeof(Place));
         if (h->Count < 0 || index < sizeof(Header) || (index & 7) != 0 || index + indexBytes != length || StoredBlock.Crc(start + index, (int)indexBytes) != h->IndexChecksum)
             return false;
         uint* buckets = (uint*)(start + index);
@@ -149,13 +160,23 @@ internal sealed unsafe class StoreFile : IDisposable
     /// The block of a mode whose bytes are those at <paramref name="source"/>, of which <paramref name="available"/> are in its page; null if there is none. The bytes
     /// may change meanwhile: whoever uses it compares again.
     /// </summary>
-    public StoredBlock* Find(uint mode, int pageOffset, byte* source, int available)
+    public StoredBlock* Find(ref StoreCursor cursor, uint mode, int pageOffset, byte* source, int available)
     {
-        foreach (byte bytes in Classes)
+        var bytes = new ReadOnlySpan<byte>(source, available);
+        for (int i = 0; i < StoreCursor.Length; i++)
         {
-            if (bytes > available)
+            StoredBlock* expected = Take(cursor.Next(i), mode, pageOffset, bytes);
+            if (expected == null)
                 continue;
-            StoredBlock* b = Find(HashOf(mode, pageOffset, source, bytes), mode, pageOffset, new ReadOnlySpan<byte>(source, available));
+            cursor.Advance(i);
+            return expected;
+        }
+
+        foreach (byte count in Classes)
+        {
+            if (count > available)
+                continue;
+            StoredBlock* b = FindHashed(ref cursor, HashOf(mode, pageOffset, source, count), mode, pageOffset, bytes);
             if (b != null)
                 return b;
         }
@@ -163,42 +184,65 @@ internal sealed unsafe class StoreFile : IDisposable
         return null;
     }
 
-    private StoredBlock* Find(uint hash, uint mode, int pageOffset, ReadOnlySpan<byte> source)
+    private StoredBlock* FindHashed(ref StoreCursor cursor, uint hash, uint mode, int pageOffset, ReadOnlySpan<byte> source)
     {
         int bucket = BucketOf(hash);
         int at = (int)_buckets[bucket], end = Math.Min((int)_buckets[bucket + 1], at + LongestSearch);
         for (; at < end; at++)
         {
-            if (_entries[at].Hash != hash || _entries[at].ByteCount > source.Length || _marks[at] == 2)
+            if (_entries[at].Hash != hash || _entries[at].ByteCount > source.Length)
                 continue;
-            StoredBlock* b = RecordAt(at);
+            StoredBlock* b = Take(_entries[at].Ordinal, mode, pageOffset, source);
             if (b == null)
-            {
-                _marks[at] = 2;
                 continue;
-            }
-
-            if (b->Mode != mode || b->PageOffset != pageOffset || !source.StartsWith(new ReadOnlySpan<byte>(StoredBlock.Bytes(b), b->ByteCount)))
-                continue;
-            _marks[at] = 1;
+            cursor.Follow(_entries[at].Ordinal);
             return b;
         }
 
         return null;
     }
 
-    /// <summary>An entry's record; null: it is damaged.</summary>
-    public StoredBlock* RecordAt(int entry)
+    /// <summary>The record of a number, if it is the block that is wanted.</summary>
+    private StoredBlock* Take(uint ordinal, uint mode, int pageOffset, ReadOnlySpan<byte> source)
     {
-        long offset = _entries[entry].Record * 8L;
-        if (offset < sizeof(Header) || offset + sizeof(StoredBlock) > Head->IndexOffset)
+        StoredBlock* b = HeadOf(ordinal);
+        if (b == null || b->Mode != mode || b->PageOffset != pageOffset || b->ByteCount > source.Length || (byte*)(b + 1) + b->ByteCount > (byte*)_buckets
+            || !source.StartsWith(new ReadOnlySpan<byte>(StoredBlock.Bytes(b), b->ByteCount)))
             return null;
-        var b = (StoredBlock*)(_start + offset);
-        return StoredBlock.IsWhole(b, Head->IndexOffset - offset) && b->ByteCount == _entries[entry].ByteCount ? b : null;
+        uint entry = _places[ordinal].Entry;
+        if (entry >= Count || _marks[entry] == 2)
+            return null;
+        // Whatever it is, it is looked at once.
+        if (_marks[entry] == 0)
+            _marks[entry] = IsWhole(b, entry) ? (byte)1 : (byte)2;
+        return _marks[entry] == 1 ? b : null;
     }
 
-    /// <summary>The run that last took an entry: now, or before.</summary>
-    public uint LastRunOf(int entry) => _marks[entry] == 1 ? Head->Run + 1 : _entries[entry].LastRun;
+    private bool IsWhole(StoredBlock* b, uint entry) => StoredBlock.IsWhole(b, (byte*)_buckets - (byte*)b) && b->ByteCount == _entries[entry].ByteCount;
+
+    /// <summary>Where the record of a number begins; null: nowhere. What is there has not been checked.</summary>
+    private StoredBlock* HeadOf(uint ordinal)
+    {
+        if (ordinal >= Count)
+            return null;
+        long offset = _places[ordinal].Record * 8L;
+        return offset < sizeof(Header) || offset + sizeof(StoredBlock) > Head->IndexOffset ? null : (StoredBlock*)(_start + offset);
+    }
+
+    /// <summary>The record of a number; null: it is damaged.</summary>
+    public StoredBlock* RecordAt(int ordinal)
+    {
+        StoredBlock* b = HeadOf((uint)ordinal);
+        uint entry = _places[ordinal].Entry;
+        return b != null && entry < Count && IsWhole(b, entry) ? b : null;
+    }
+
+    /// <summary>The run that last took a record: now, or before.</summary>
+    public uint LastRunOf(int ordinal)
+    {
+        uint entry = _places[ordinal].Entry;
+        return entry >= Count ? 0 : _marks[entry] == 1 ? Head->Run + 1 : _entries[entry].LastRun;
+    }
 
     public void Dispose() => HostFile.Unmap(_start, _length);
 }

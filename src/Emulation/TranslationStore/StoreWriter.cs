@@ -8,6 +8,7 @@ internal sealed unsafe class StoreWriter
     private readonly Stream _stream;
     private readonly byte[] _key;
     private readonly List<(int Bucket, StoreFile.Entry Entry)> _entries = [];
+    private readonly List<StoreFile.Place> _places = [];
 
     public StoreWriter(Stream stream, byte[] key, uint run)
     {
@@ -24,8 +25,9 @@ internal sealed unsafe class StoreWriter
 
     public void Add(StoredBlock* b, uint lastRun)
     {
-        var entry = new StoreFile.Entry { Record = (uint)(Length / 8), Hash = StoreFile.HashOf(b), LastRun = lastRun, ByteCount = b->ByteCount };
+        var entry = new StoreFile.Entry { Ordinal = (uint)_places.Count, Hash = StoreFile.HashOf(b), LastRun = lastRun, ByteCount = b->ByteCount };
         _entries.Add((StoreFile.BucketOf(entry.Hash), entry));
+        _places.Add(new StoreFile.Place { Record = (uint)(Length / 8) });
         _stream.Write(new ReadOnlySpan<byte>(b, (int)b->Length));
         Length += b->Length;
     }
@@ -50,16 +52,24 @@ internal sealed unsafe class StoreWriter
     /// <summary>Counting sort by bucket: within one, what came first stays first.</summary>
     private byte[] MakeIndex()
     {
-        var index = new byte[(StoreFile.Buckets + 1) * sizeof(uint) + _entries.Count * sizeof(StoreFile.Entry)];
-        Span<uint> starts = MemoryMarshal.Cast<byte, uint>(index.AsSpan(0, (StoreFile.Buckets + 1) * sizeof(uint)));
-        Span<StoreFile.Entry> sorted = MemoryMarshal.Cast<byte, StoreFile.Entry>(index.AsSpan((StoreFile.Buckets + 1) * sizeof(uint)));
+        const int BucketBytes = (StoreFile.Buckets + 1) * sizeof(uint);
+        int entryBytes = _entries.Count * sizeof(StoreFile.Entry);
+        var index = new byte[BucketBytes + entryBytes + _places.Count * sizeof(StoreFile.Place)];
+        Span<uint> starts = MemoryMarshal.Cast<byte, uint>(index.AsSpan(0, BucketBytes));
+        Span<StoreFile.Entry> sorted = MemoryMarshal.Cast<byte, StoreFile.Entry>(index.AsSpan(BucketBytes, entryBytes));
+        Span<StoreFile.Place> places = MemoryMarshal.Cast<byte, StoreFile.Place>(index.AsSpan(BucketBytes + entryBytes));
         foreach ((int bucket, _) in _entries)
             starts[bucket + 1]++;
         for (int i = 0; i < StoreFile.Buckets; i++)
             starts[i + 1] += starts[i];
         uint[] next = starts.ToArray();
         foreach ((int bucket, StoreFile.Entry entry) in _entries)
-            sorted[(int)next[bucket]++] = entry;
+        {
+            uint at = next[bucket]++;
+            sorted[(int)at] = entry;
+            places[(int)entry.Ordinal] = _places[(int)entry.Ordinal] with { Entry = at };
+        }
+
         return index;
     }
 }

@@ -1,5 +1,5 @@
+using System.IO.Hashing;
 using System.Runtime.InteropServices;
-using System.Security.Cryptography;
 using System.Text;
 using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk;
@@ -36,7 +36,8 @@ internal sealed unsafe class TranslationStore : IDisposable
     {
         _folder = folder;
         _log = log;
-        _key = SHA256.HashData(Encoding.UTF8.GetBytes(Describe(engine)));
+        // It keeps strangers' blocks out, not attackers (the file is its user's alone): what would bring a cryptographic library up costs a starting machine milliseconds.
+        _key = XxHash128.Hash(Encoding.UTF8.GetBytes(Describe(engine)));
         _path = Path.Combine(folder, Convert.ToHexStringLower(_key.AsSpan(0, 8)) + Extension);
         _file = StoreFile.Open(_path, _key);
     }
@@ -53,7 +54,8 @@ internal sealed unsafe class TranslationStore : IDisposable
     public int Count => _file?.Count ?? 0;
 
     /// <summary>See <see cref="StoreFile.Find"/>.</summary>
-    public StoredBlock* Find(uint mode, int pageOffset, byte* source, int available) => _file is null ? null : _file.Find(mode, pageOffset, source, available);
+    public StoredBlock* Find(ref StoreCursor cursor, uint mode, int pageOffset, byte* source, int available) =>
+        _file is null ? null : _file.Find(ref cursor, mode, pageOffset, source, available);
 
     /// <summary>Adds a block, unless there is one like it. Any thread.</summary>
     public void Add(StoredBlock* block)
@@ -138,7 +140,9 @@ internal sealed unsafe class TranslationStore : IDisposable
         }
     }
 
-    /// <summary>What the file had, as far as there is room: what was used last comes first. What names its place is of no use any more if for some runs nobody took it.</summary>
+    /// <summary>
+    /// What the file had, in its order, as far as there is room: what was used last comes before all else then. What names its place is of no use any more if for some runs nobody took it.
+    /// </summary>
     private void AddOld(StoreWriter writer, StoreFile old)
     {
         int[] order = [.. Enumerable.Range(0, old.Count)];

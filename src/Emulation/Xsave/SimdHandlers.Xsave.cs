@@ -1,3 +1,4 @@
+using System.Buffers.Binary;
 using System.Runtime.CompilerServices;
 using Iced.Intel;
 using VirtPS.Emulation.Thunks;
@@ -9,6 +10,9 @@ namespace VirtPS.Emulation;
 // FXSAVE, FXRSTOR and the XSAVE family in the standard format (SDM Vol. 1 chapters 10.5 and 13).
 internal static unsafe partial class SimdHandlers
 {
+    /// <summary>The components of vector registers: one behind the other in the image, and zero initially.</summary>
+    private const ulong VectorComponents = Xcr0.Sse | Xcr0.Avx | Xcr0.Avx512;
+
     private static void RegisterXsave(HandlerTableBuilder b)
     {
         b.Register(&Fxsave, Code.Fxsave_m512byte, Code.Fxsave64_m512byte);
@@ -103,63 +107,89 @@ internal static unsafe partial class SimdHandlers
         return (cpu.LinearOf(op, offset) & 63) == 0 || cpu.Raise(Vector.GP, 0);
     }
 
-    /// <summary>Components that are not in their initial configuration (SDM Vol. 1 §13.6). MXCSR counts with SSE, which is allowed and loses nothing.</summary>
-    internal static ulong InUse(VcpuState* s)
+    /// <summary>
+    /// Where the registers of one of <see cref="VectorComponents"/> are in the image, and the bytes of those that there are with <paramref name="count"/> vector registers: outside 64-bit mode
+    /// nothing is saved, restored or in use of the others (SDM Vol. 1 §13.5, §13.6). <paramref name="next"/> is the rest of the components.
+    /// </summary>
+    private static (int Offset, int Size) TakePlace(ref ulong next, uint count, out ulong component)
+    {
+        component = next & (0 - next);
+        next ^= component;
+        return component switch
+        {
+            Xcr0.Sse => (VectorFile.Xmm, 16 * (int)count),
+            Xcr0.Avx => (VectorFile.YmmHigh, 16 * (int)count),
+            Xcr0.Opmask => (VectorFile.Opmask, 64),
+            Xcr0.ZmmHi256 => (VectorFile.ZmmHigh, 32 * (int)count),
+            _ => (VectorFile.HighZmm, count > 8 ? 1024 : 0),
+        };
+    }
+
+    /// <summary>Which of <paramref name="components"/> are not in their initial configuration (SDM Vol. 1 §13.6). MXCSR counts with SSE, which is allowed and loses nothing.</summary>
+    internal static ulong InUse(VcpuState* s, ulong components)
     {
         ulong inUse = 0;
-        var area = new ReadOnlySpan<byte>(s->Xsave, VcpuState.XsaveSize);
-        if (VectorFile.FcwOf(s) != VectorFile.FcwDefault || area[2..VectorFile.Mxcsr].ContainsAnyExcept((byte)0)
-            || area.Slice(VectorFile.St, 128).ContainsAnyExcept((byte)0))
-        {
+        if ((components & Xcr0.X87) != 0 && X87InUse(new ReadOnlySpan<byte>(s->Xsave, VectorFile.Xmm)))
             inUse |= Xcr0.X87;
+        if ((components & Xcr0.Sse) != 0 && VectorFile.MxcsrOf(s) != ThunkFrame.MxcsrDefault)
+            inUse |= Xcr0.Sse;
+        uint count = RegisterCount(s);
+        for (ulong next = components & VectorComponents; next != 0;)
+        {
+            (int offset, int size) = TakePlace(ref next, count, out ulong component);
+            if (new ReadOnlySpan<byte>(s->Xsave + offset, size).ContainsAnyExcept((byte)0))
+                inUse |= component;
         }
 
-        if (VectorFile.MxcsrOf(s) != ThunkFrame.MxcsrDefault || area.Slice(VectorFile.Xmm, 256).ContainsAnyExcept((byte)0))
-            inUse |= Xcr0.Sse;
-        if (area.Slice(VectorFile.YmmHigh, 256).ContainsAnyExcept((byte)0))
-            inUse |= Xcr0.Avx;
         return inUse;
     }
+
+    private static bool X87InUse(ReadOnlySpan<byte> area) =>
+        BinaryPrimitives.ReadUInt16LittleEndian(area) != VectorFile.FcwDefault || area[2..VectorFile.Mxcsr].ContainsAnyExcept((byte)0) || area[VectorFile.St..].ContainsAnyExcept((byte)0);
 
     private static bool Xsave(SoftVcpu cpu, Op* op) => Save(cpu, op, optimised: false);
 
     private static bool Xsaveopt(SoftVcpu cpu, Op* op) => Save(cpu, op, optimised: true);
 
+    // A guest's kernel does this at each switch of threads: a component is moved in one piece, and only if it is there.
     private static bool Save(SoftVcpu cpu, Op* op, bool optimised)
     {
         VcpuState* s = cpu.S;
         if (!XsaveAvailable(cpu, op, out ulong offset, out ulong rfbm))
             return false;
-        byte* image = stackalloc byte[VcpuState.XsaveSize];
-        Unsafe.CopyBlock(image, s->Xsave, VcpuState.XsaveSize);
-        LegacyHeader(s, image, op->Has(OpFlags.RexW));
-        ulong inUse = InUse(s), written = optimised ? rfbm & inUse : rfbm;
-        if (!cpu.Load(op->Seg, offset + VectorFile.HeaderOffset, out ulong xstateBv) || !ProbeArea(cpu, op, offset, rfbm))
+        ulong inUse = InUse(s, rfbm), written = optimised ? inUse : rfbm;
+        if (!cpu.Load(op->Seg, offset + VectorFile.HeaderOffset, out ulong xstateBv) || !ProbeArea(cpu, op, offset, written))
             return false;
-        ulong count = RegisterCount(s);
+        byte* control = stackalloc byte[VectorFile.St];
+        Unsafe.CopyBlock(control, s->Xsave, VectorFile.St);
+        LegacyHeader(s, control, op->Has(OpFlags.RexW));
         bool ok = true;
         if ((written & Xcr0.X87) != 0)
         {
-            ok = cpu.StoreOperand(op->Seg, offset, image, VectorFile.Mxcsr)
-                && cpu.StoreArea(op->Seg, offset + VectorFile.St, image + VectorFile.St, 128);
+            ok = cpu.StoreOperand(op->Seg, offset, control, VectorFile.Mxcsr)
+                && cpu.StoreOperand(op->Seg, offset + VectorFile.St, s->Xsave + VectorFile.St, VectorFile.Xmm - VectorFile.St);
         }
 
         if (ok && (rfbm & (Xcr0.Sse | Xcr0.Avx)) != 0)
-            ok = cpu.StoreOperand(op->Seg, offset + VectorFile.Mxcsr, image + VectorFile.Mxcsr, 8);
-        if (ok && (written & Xcr0.Sse) != 0)
-            ok = cpu.StoreArea(op->Seg, offset + VectorFile.Xmm, image + VectorFile.Xmm, (int)(16 * count));
-        if (ok && (written & Xcr0.Avx) != 0)
-            ok = cpu.StoreArea(op->Seg, offset + VectorFile.YmmHigh, image + VectorFile.YmmHigh, (int)(16 * count));
-        return ok && cpu.Store(op->Seg, offset + VectorFile.HeaderOffset, xstateBv & ~rfbm | inUse & rfbm);
+            ok = cpu.StoreOperand(op->Seg, offset + VectorFile.Mxcsr, control + VectorFile.Mxcsr, 8);
+        for (ulong next = written & VectorComponents; ok && next != 0;)
+        {
+            (int at, int size) = TakePlace(ref next, RegisterCount(s), out _);
+            ok = size == 0 || cpu.StoreOperand(op->Seg, offset + (ulong)at, s->Xsave + at, size);
+        }
+
+        return ok && cpu.Store(op->Seg, offset + VectorFile.HeaderOffset, xstateBv & ~rfbm | inUse);
     }
 
-    // All of the area must be writable before any of it changes.
-    private static bool ProbeArea(SoftVcpu cpu, Op* op, ulong offset, ulong rfbm)
+    // All that is written must be writable before any of it changes.
+    private static bool ProbeArea(SoftVcpu cpu, Op* op, ulong offset, ulong written)
     {
-        int size = (rfbm & Xcr0.Avx) != 0 ? VectorFile.YmmHigh + 16 * (int)RegisterCount(cpu.S) : VectorFile.HeaderOffset + 64;
-        for (int i = 0; i < size; i += 64)
+        if (!cpu.ProbeWrite(op->Seg, offset, VectorFile.YmmHigh))
+            return false;
+        for (ulong next = written & VectorComponents & ~Xcr0.Sse; next != 0;)
         {
-            if (!cpu.ProbeWrite(op->Seg, offset + (ulong)i, 64))
+            (int at, int size) = TakePlace(ref next, RegisterCount(cpu.S), out _);
+            if (size != 0 && !cpu.ProbeWrite(op->Seg, offset + (ulong)at, size))
                 return false;
         }
 
@@ -172,20 +202,15 @@ internal static unsafe partial class SimdHandlers
         byte* image = stackalloc byte[VcpuState.XsaveSize];
         if (!XsaveAvailable(cpu, op, out ulong offset, out ulong rfbm))
             return false;
-        if (!cpu.LoadArea(op->Seg, offset + VectorFile.HeaderOffset, image + VectorFile.HeaderOffset, 64))
+        if (!cpu.LoadOperand(op->Seg, offset + VectorFile.HeaderOffset, image + VectorFile.HeaderOffset, 64))
             return false;
         ulong* header = (ulong*)(image + VectorFile.HeaderOffset);
         ulong xstateBv = header[0];
         // Only the standard format: XCOMP_BV and the reserved quadword must be zero.
         if ((xstateBv & ~s->Xcr0) != 0 || header[1] != 0 || header[2] != 0)
             return cpu.Raise(Vector.GP, 0);
-        int vector = 16 * (int)RegisterCount(s);
-        if (!cpu.LoadArea(op->Seg, offset, image, VectorFile.Xmm + vector)
-            || (rfbm & xstateBv & Xcr0.Avx) != 0 && !cpu.LoadArea(op->Seg, offset + VectorFile.YmmHigh, image + VectorFile.YmmHigh, vector))
-        {
+        if (!LoadComponents(cpu, op, offset, image, rfbm & xstateBv))
             return false;
-        }
-
         uint mxcsr = *(uint*)(image + VectorFile.Mxcsr);
         bool loadsMxcsr = (rfbm & (Xcr0.Sse | Xcr0.Avx)) != 0;
         if (loadsMxcsr && (mxcsr & ~VectorFile.MxcsrMask) != 0)
@@ -196,10 +221,22 @@ internal static unsafe partial class SimdHandlers
         return true;
     }
 
+    /// <summary>Reads x87 and MXCSR and, of the vector registers, what the image says is in it: nothing of the state changes before all of it is read.</summary>
+    private static bool LoadComponents(SoftVcpu cpu, Op* op, ulong offset, byte* image, ulong present)
+    {
+        bool ok = cpu.LoadOperand(op->Seg, offset, image, VectorFile.Xmm);
+        for (ulong next = present & VectorComponents; ok && next != 0;)
+        {
+            (int at, int size) = TakePlace(ref next, RegisterCount(cpu.S), out _);
+            ok = size == 0 || cpu.LoadOperand(op->Seg, offset + (ulong)at, image + at, size);
+        }
+
+        return ok;
+    }
+
     /// <summary>Loads what the image holds and initialises what it says is initial.</summary>
     private static void Restore(VcpuState* s, byte* image, ulong rfbm, ulong xstateBv, bool wide)
     {
-        uint vector = 16 * RegisterCount(s);
         if ((rfbm & Xcr0.X87) != 0)
         {
             if ((xstateBv & Xcr0.X87) != 0)
@@ -213,17 +250,13 @@ internal static unsafe partial class SimdHandlers
             }
         }
 
-        RestoreVectors(VectorFile.XmmAt(s, 0), image + VectorFile.Xmm, vector, rfbm, xstateBv, Xcr0.Sse);
-        RestoreVectors(VectorFile.YmmHighAt(s, 0), image + VectorFile.YmmHigh, vector, rfbm, xstateBv, Xcr0.Avx);
-    }
-
-    private static void RestoreVectors(byte* to, byte* from, uint size, ulong rfbm, ulong xstateBv, ulong component)
-    {
-        if ((rfbm & component) == 0)
-            return;
-        if ((xstateBv & component) != 0)
-            Unsafe.CopyBlock(to, from, size);
-        else
-            Unsafe.InitBlock(to, 0, size);
+        for (ulong next = rfbm & VectorComponents; next != 0;)
+        {
+            (int at, int size) = TakePlace(ref next, RegisterCount(s), out ulong component);
+            if ((xstateBv & component) != 0)
+                Unsafe.CopyBlock(s->Xsave + at, image + at, (uint)size);
+            else
+                Unsafe.InitBlock(s->Xsave + at, 0, (uint)size);
+        }
     }
 }

@@ -12,7 +12,7 @@ namespace VirtPS.Engine.Running;
 /// What a vCPU reaches outside itself: buses under the device lock, its own local APIC without it. A device model that throws costs the machine, with its
 /// reason, never the worker.
 /// </summary>
-internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunnerOwner owner, ILog log) : IVcpuHost
+internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunnerOwner owner, NondeterminismSource source, ILog log) : IVcpuHost
 {
     private const ulong NoApicPage = ulong.MaxValue;
 
@@ -195,6 +195,8 @@ internal sealed unsafe class VcpuHost(Board board, IGuestInterface guest, IRunne
     }
 
     public ulong ReadMachineTsc() => board.Clock.MachineTsc;
+
+    public void FillRandom(Span<byte> destination) => source.FillRandom(destination);
 
     public bool Hypercall(VcpuState* state)
     {

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using System.Security.Cryptography;
+using VirtPS.Engine.Host;
 
 namespace VirtPS.Engine;
 
@@ -16,7 +16,7 @@ public class NondeterminismSource
     public virtual DateTimeOffset UtcNow => DateTimeOffset.UtcNow;
 
     /// <summary>Randomness that a guest will see.</summary>
-    public virtual void FillRandom(Span<byte> destination) => RandomNumberGenerator.Fill(destination);
+    public virtual void FillRandom(Span<byte> destination) => HostRandom.Fill(destination);
 
     /// <summary>
     /// A completion of host work is about to reach a device, under the device lock; <paramref name="now"/> is VM time. A recorder notes it, a replayer decides

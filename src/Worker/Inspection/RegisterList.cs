@@ -47,6 +47,8 @@ internal static class RegisterList
         AddSegments(list, registers);
         AddControl(list, registers);
         AddVector(list, registers.Xsave);
+        if ((registers.Control.GetValueOrDefault("XCR0") & Xcr0.Avx512) == Xcr0.Avx512)
+            AddAvx512(list, registers.Xsave);
         return new VirtRegisterSet
         {
             VMId = vmId,
@@ -120,6 +122,29 @@ internal static class RegisterList
             xsave.Slice(VcpuState.YmmHighOffset + (16 * i), 16).CopyTo(ymm[16..]);
             list.Add($"XMM{i}", RegisterGroup.Simd, low);
             list.Add($"YMM{i}", RegisterGroup.Simd, ymm);
+        }
+    }
+
+    /// <summary>Where the guest has enabled it: the opmasks, ZMM0–15 with all their bits, and the registers that only EVEX instructions name.</summary>
+    private static void AddAvx512(Builder list, ReadOnlySpan<byte> xsave)
+    {
+        for (int i = 0; i < 8; i++)
+            list.Add($"K{i}", RegisterGroup.Simd, BinaryPrimitives.ReadUInt64LittleEndian(xsave[(VcpuState.OpmaskOffset + (8 * i))..]));
+        Span<byte> zmm = stackalloc byte[64];
+        for (int i = 0; i < 16; i++)
+        {
+            xsave.Slice(160 + (16 * i), 16).CopyTo(zmm);
+            xsave.Slice(VcpuState.YmmHighOffset + (16 * i), 16).CopyTo(zmm[16..]);
+            xsave.Slice(VcpuState.ZmmHighOffset + (32 * i), 32).CopyTo(zmm[32..]);
+            list.Add($"ZMM{i}", RegisterGroup.Simd, zmm);
+        }
+
+        for (int i = 16; i < 32; i++)
+        {
+            ReadOnlySpan<byte> register = xsave.Slice(VcpuState.HighZmmOffset + (64 * (i - 16)), 64);
+            list.Add($"XMM{i}", RegisterGroup.Simd, register[..16]);
+            list.Add($"YMM{i}", RegisterGroup.Simd, register[..32]);
+            list.Add($"ZMM{i}", RegisterGroup.Simd, register);
         }
     }
 

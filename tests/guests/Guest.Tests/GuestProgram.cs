@@ -48,7 +48,7 @@ internal static class GuestProgram
     /// <summary>Keeps a pattern of its own in YMM0–YMM3 over two hundred thousand system calls, calculating with it in between; exit code 0 if it was there each time.</summary>
     public static byte[] Avx2() => Link(64, a =>
     {
-        const int getPid = 39, yield = 24, exit = 60;
+        const int getPid = 39, yield = 24;
         Label loop = a.CreateLabel(), bad = a.CreateLabel();
         a.mov(eax, getPid);
         a.syscall();
@@ -73,19 +73,56 @@ internal static class GuestProgram
         a.jne(bad);
         a.dec(ebx);
         a.jne(loop);
-        a.xor(edi, edi);
-        a.mov(eax, exit);
+        EndGoodOrBad(a, bad);
+    });
+
+    /// <summary>
+    /// Keeps a pattern of its own in ZMM1, ZMM17 and ZMM31, all 512 bits of them, and a mask of its own in K1 and K7 over two hundred thousand system calls, calculating with them in between; exit code 0 if all
+    /// was there each time.
+    /// </summary>
+    public static byte[] Avx512() => Link(64, a =>
+    {
+        const int getPid = 39, yield = 24;
+        Label loop = a.CreateLabel(), bad = a.CreateLabel();
+        a.mov(eax, getPid);
         a.syscall();
-        a.Label(ref bad);
-        a.mov(edi, 1);
-        a.mov(eax, exit);
+        a.mov(r12d, eax);
+        a.vpbroadcastd(zmm1, r12d);
+        a.vpaddd(zmm17, zmm1, zmm1);
+        a.vpaddd(zmm31, zmm17, zmm1);
+        a.kmovd(k1, r12d);
+        a.knotd(k7, k1);
+        a.mov(ebx, 100_000);
+        a.Label(ref loop);
+        a.vpsubd(zmm18, zmm31, zmm17);
+        a.mov(eax, yield);
         a.syscall();
+        a.vpcmpeqd(k2, zmm18, zmm1);
+        a.kmovw(eax, k2);
+        a.cmp(eax, 0xFFFF);
+        a.jne(bad);
+        a.mov(eax, getPid);
+        a.syscall();
+        a.vpaddd(zmm19, zmm18, zmm17);
+        a.vpcmpeqd(k2, zmm19, zmm31);
+        a.kortestw(k2, k2);
+        a.jnc(bad);
+        a.kaddd(k3, k1, k7);
+        a.kmovd(eax, k3);
+        a.cmp(eax, -1);
+        a.jne(bad);
+        a.kmovd(eax, k1);
+        a.cmp(eax, r12d);
+        a.jne(bad);
+        a.dec(ebx);
+        a.jne(loop);
+        EndGoodOrBad(a, bad);
     });
 
     /// <summary>Keeps an FS and a GS base of its own, set without the kernel, over a hundred thousand system calls; asks RDPID and RDTSCP on which processor it is (the first, there being no other). Exit code 0 if all was right.</summary>
     public static byte[] Bases() => Link(64, a =>
     {
-        const int getPid = 39, yield = 24, exit = 60;
+        const int getPid = 39, yield = 24;
         Label loop = a.CreateLabel(), bad = a.CreateLabel();
         a.mov(eax, getPid);
         a.syscall();
@@ -113,13 +150,7 @@ internal static class GuestProgram
         a.jne(bad);
         a.dec(ebx);
         a.jne(loop);
-        a.xor(edi, edi);
-        a.mov(eax, exit);
-        a.syscall();
-        a.Label(ref bad);
-        a.mov(edi, 1);
-        a.mov(eax, exit);
-        a.syscall();
+        EndGoodOrBad(a, bad);
     });
 
     /// <summary>A 32-bit program: speaks by INT 80h, and by the kernel's own entry (AT_SYSINFO); says which instruction that is made of.</summary>
@@ -203,4 +234,17 @@ internal static class GuestProgram
         a.Label(ref frame);
         a.db(new byte[1024]);
     });
+
+    /// <summary>Exit code 0 for whom comes here, 1 for whom jumps to <paramref name="bad"/>.</summary>
+    private static void EndGoodOrBad(Assembler a, Label bad)
+    {
+        const int exit = 60;
+        a.xor(edi, edi);
+        a.mov(eax, exit);
+        a.syscall();
+        a.Label(ref bad);
+        a.mov(edi, 1);
+        a.mov(eax, exit);
+        a.syscall();
+    }
 }

@@ -11,7 +11,8 @@ public class ProgramTests
     private static async Task<GuestRun> BootAsync(string strategy, int processors, string script, Dictionary<string, byte[]> programs)
     {
         using DebianImages images = await DebianImages.FindAsync(script, programs);
-        var boot = new BootConfiguration { Kernel = images.Kernel, Initrd = images.Initrd, CommandLine = $"console={(strategy == "Para" ? "hvc0" : "ttyS0")} panic=-1" };
+        // quiet: what the kernel says of itself, at whatever moment, would stand in the middle of what the programs say.
+        var boot = new BootConfiguration { Kernel = images.Kernel, Initrd = images.Initrd, CommandLine = $"console={(strategy == "Para" ? "hvc0" : "ttyS0")} panic=-1 quiet" };
         var guest = new GuestRun(boot, 512 << 20, processors, strategy);
         guest.Machine.PowerOn();
         if (!guest.WaitFor("GUEST-READY", Limit))
@@ -39,6 +40,25 @@ public class ProgramTests
             """;
         using GuestRun guest = await BootAsync(strategy, 1, script, new() { ["avx2"] = GuestProgram.Avx2() });
         foreach (string expected in (ReadOnlySpan<string>)["has xsave", "has avx", "has avx2", "has fma", "xstate_offset[2]:  576", "first: 0", "second: 0"])
+            Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
+    }
+
+    [Theory]
+    [InlineData("Full")]
+    [InlineData("Para")]
+    public async Task Two_AVX_512_programs_take_turns_and_each_keeps_its_registers_and_masks(string strategy)
+    {
+        if (!HostFeatures.Current.Avx512)
+            Assert.Skip("This host has no AVX-512.");
+        const string script = """
+            for f in avx512f avx512dq avx512cd avx512bw avx512vl; do grep -q -w $f /proc/cpuinfo && echo "has $f"; done
+            dmesg | grep x86/fpu
+            avx512 & one=$!; avx512 & two=$!
+            wait $one; echo "first: $?"; wait $two; echo "second: $?"
+            """;
+        using GuestRun guest = await BootAsync(strategy, 1, script, new() { ["avx512"] = GuestProgram.Avx512() });
+        foreach (string expected in (ReadOnlySpan<string>)["has avx512f", "has avx512dq", "has avx512cd", "has avx512bw", "has avx512vl", "xstate_offset[5]:  832, xstate_sizes[5]:   64",
+            "xstate_offset[6]:  896, xstate_sizes[6]:  512", "xstate_offset[7]: 1408, xstate_sizes[7]: 1024", "0xe7, context size is 2432 bytes, using 'standard' format", "first: 0", "second: 0"])
             Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
     }
 
@@ -73,9 +93,8 @@ public class ProgramTests
     [InlineData("Para")]
     public async Task A_return_to_a_segment_that_is_not_there_kills_the_program_alone(string strategy)
     {
-        using GuestRun guest = await BootAsync(strategy, 1, "badreturn; echo \"badreturn: $?\"; badreturn; echo \"again: $?\"", new() { ["badreturn"] = GuestProgram.BadReturn() });
-        foreach (string expected in (ReadOnlySpan<string>)["badreturn: 139", "again: 139"])
+        using GuestRun guest = await BootAsync(strategy, 1, "badreturn; echo \"badreturn: $?\"; badreturn; echo \"again: $?\"; echo \"traces: $(dmesg | grep -c 'Call Trace')\"", new() { ["badreturn"] = GuestProgram.BadReturn() });
+        foreach (string expected in (ReadOnlySpan<string>)["badreturn: 139", "again: 139", "traces: 0"])
             Assert.True(guest.Output.Contains(expected, StringComparison.Ordinal), $"{expected}: {guest}");
-        Assert.DoesNotContain("Call Trace", guest.Output, StringComparison.Ordinal);
     }
 }

@@ -39,11 +39,12 @@ public class XenTests
         Assert.Equal(m.Transitions["Hypercall"], m.Hypercalls.Values.Aggregate(0ul, (a, b) => a + b));
         Assert.True(m.Instructions![0] > 0 && m.Instructions[3] > 0);
         using RingTraceSession trace = guest.Machine.StartTrace(new RingTraceOptions());
+        // A look may come when the guest has just been woken and has called nobody yet.
         var events = new RingEvent[64];
-        int n = 0;
-        for (DateTime end = DateTime.UtcNow + Limit; n == 0 && DateTime.UtcNow < end; Thread.Sleep(5))
-            n = trace.Read(events);
-        Assert.Contains(events.Take(n), e => e.Cause == RingCause.Hypercall && (sbyte)e.ToRing == -1 && guest.Machine.Strategy.GuestInterface.HypercallName(e.Vector) is not null);
+        bool called = false;
+        for (DateTime end = DateTime.UtcNow + Limit; !called && DateTime.UtcNow < end; Thread.Sleep(5))
+            called = events.Take(trace.Read(events)).Any(e => e.Cause == RingCause.Hypercall && (sbyte)e.ToRing == -1 && guest.Machine.Strategy.GuestInterface.HypercallName(e.Vector) is not null);
+        Assert.True(called, "no hypercall in the trace");
         guest.Send("q");
         Assert.True(guest.WaitForEnd(Limit), guest.ToString());
     }

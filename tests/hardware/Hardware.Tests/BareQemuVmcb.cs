@@ -57,7 +57,7 @@ internal static unsafe class BareQemuVmcb
         Put(block, (int)(PageTables - Address), PageTables + 0x1000 | 7);
         for (int gib = 0; gib < 4; gib++)
             Put(block, (int)(PageTables - Address) + 0x1000 + 8 * gib, (ulong)gib << 30 | 0x87);
-        new ReadOnlySpan<byte>(s->Xsave, VcpuState.XsaveSize).CopyTo(block.AsSpan((int)(Xsave - Address)));
+        new ReadOnlySpan<byte>(s->Xsave, VcpuState.AvxXsaveSize).CopyTo(block.AsSpan((int)(Xsave - Address)));
         Put(block, (int)(Xsave - Address) + 512, AllComponents);
         block[Cpl] = s->Cpl;
         foreach ((int at, ulong value) in ((int, ulong)[])
@@ -90,7 +90,7 @@ internal static unsafe class BareQemuVmcb
         (s->Gpr[(int)Gpr.Rsp], s->Gpr[(int)Gpr.Rax]) = (Get(block, RspAt), Get(block, RaxAt));
         (s->Star, s->Lstar, s->Cstar, s->Sfmask, s->KernelGsBase) = (Get(block, StarAt), Get(block, LstarAt), Get(block, CstarAt), Get(block, SfmaskAt), Get(block, KernelGsAt));
         (s->SysenterCs, s->SysenterEsp, s->SysenterEip, s->Pat) = (Get(block, SysenterCsAt), Get(block, SysenterEspAt), Get(block, SysenterEipAt), Get(block, PatAt));
-        block.AsSpan((int)(Xsave - Address), VcpuState.XsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
+        block.AsSpan((int)(Xsave - Address), VcpuState.AvxXsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.AvxXsaveSize));
         s->Xcr0 = Get(block, (int)(SavedXcr0 - Address));
         ulong code = Get(block, ExitCode);
         // The exit is before the instruction; KVM goes past it.

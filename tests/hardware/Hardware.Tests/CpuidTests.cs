@@ -17,7 +17,7 @@ public sealed class CpuidTests
         [(0x4000_0000, 0)] = new(1, 2, 3, 4), [(0x8000_0001, 0)] = new(0, 0, All, All), [(0x8000_0008, 0)] = new(0x3028, 0, 0x703F, 0), [(0x8000_001E, 0)] = new(1, 2, 3, 4),
     });
 
-    /// <summary>What a vCPU's state has no place for is not offered: or a saved guest would come back without it.</summary>
+    /// <summary>What is not copied to a vCPU's state is not offered: or a saved guest would come back without it.</summary>
     [Fact]
     public void Only_components_that_the_state_holds_are_offered()
     {

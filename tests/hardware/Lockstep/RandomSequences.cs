@@ -31,10 +31,7 @@ internal sealed unsafe class RandomSequences : IDisposable
         _random = new XorShift(seed);
         _generator = new Generator(_layout, _random, 64) { IsLeftOut = DiffersOnQemu };
         _codes = [.. new Catalog(64).Codes.Where(c => !IsBeyondQemu(c) && !IsLeftToTheHost(c) && !DiffersOnQemu(c) && only?.Contains(c.Mnemonic()) != false)];
-        for (int i = 0; i < 512; i++)
-            ((int*)_layout.Table)[i] = _random.Below(400) - 200;
-        for (int i = 0; i < 256; i++)
-            ((long*)(_layout.Table + 2048))[i] = _random.Below(400) - 200;
+        _layout.FillTable(_random);
     }
 
     /// <summary>
@@ -56,7 +53,7 @@ internal sealed unsafe class RandomSequences : IDisposable
         || (i.Code is Code.Reservednop_rm16_r16_0F18 or Code.Reservednop_rm32_r32_0F18 or Code.Reservednop_rm64_r64_0F18 && i.Op0Kind == OpKind.Register && (i.Op1Register.GetNumber() & 7) < 4);
 
     /// <summary>Features that it lacks. Without them the sequences of a seed are the same on every host.</summary>
-    private static bool IsBeyondQemu(Code code) => code.CpuidFeatures().Any(f => f is CpuidFeature.SHA or CpuidFeature.CLWB or CpuidFeature.SERIALIZE or CpuidFeature.MOVDIRI or CpuidFeature.MOVDIR64B or CpuidFeature.HLE_or_RTM);
+    private static bool IsBeyondQemu(Code code) => HostVectors.IsWide(code) || code.CpuidFeatures().Any(f => f is CpuidFeature.GFNI or CpuidFeature.VAES or CpuidFeature.VPCLMULQDQ or CpuidFeature.AVX_VNNI or CpuidFeature.SHA or CpuidFeature.CLWB or CpuidFeature.SERIALIZE or CpuidFeature.MOVDIRI or CpuidFeature.MOVDIR64B or CpuidFeature.HLE_or_RTM);
 
     private static bool UsesMmx(Code code) => Enumerable.Range(0, code.ToOpCode().OpCount).Any(k => code.ToOpCode().GetOpKind(k) is OpCodeOperandKind.mm_reg or OpCodeOperandKind.mm_rm or OpCodeOperandKind.mm_or_mem)
         || code.Mnemonic() == Mnemonic.Emms;
@@ -136,7 +133,7 @@ internal sealed unsafe class RandomSequences : IDisposable
         fixed (MachineImage* i = &image)
         {
             new ReadOnlySpan<ulong>(i->Gpr, 16).CopyTo(new Span<ulong>(s->Gpr, 16));
-            new ReadOnlySpan<byte>(i->Xsave, VcpuState.XsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.XsaveSize));
+            new ReadOnlySpan<byte>(i->Xsave, VcpuState.AvxXsaveSize).CopyTo(new Span<byte>(s->Xsave, VcpuState.AvxXsaveSize));
         }
 
         // Nobody is there to be interrupted by.

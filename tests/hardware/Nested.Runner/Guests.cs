@@ -25,12 +25,13 @@ internal static partial class Guests
     /// <summary>Single-step misses no transition: each begins in the ring where the last one ended.</summary>
     public static string ExactRings(IMachineParts parts, string irqchip)
     {
-        const int Count = 300, Spans = 40;
+        const int Count = 300, Spans = 40, Wanted = 10;
         var console = new TextConsole();
         using Machine machine = Build(parts, console, new BootConfiguration { Kind = BootKind.Ringlab, CommandLine = "bench" }, 64 << 20, 1, irqchip);
         machine.PowerOn();
         Require(console.WaitFor("RINGLAB-OK", machine, s_limit), "no RINGLAB-OK", machine, console);
-        // Its system calls begin a little later.
+        int seen = 0;
+        // Its system calls begin a little later. Several spans: a transition that a kick hides is missing from one in thirty.
         for (int span = 0; span < Spans; span++)
         {
             RingSteps steps = machine.StepRings(0, Count, includeSameRing: false, s_limit);
@@ -43,6 +44,8 @@ internal static partial class Guests
                 continue;
             }
 
+            if (++seen < Wanted)
+                continue;
             // And the guest is none the worse for it.
             Thread.Sleep(200);
             Require(machine.State == VmState.Running, "ended after stepping", machine, console);

@@ -10,7 +10,7 @@ public class ArrowTests
         ["VirtPS.Client"] = (["VirtPS.Sdk"], ["StreamJsonRpc", "Newtonsoft.Json", "SharpCompress"]),
         ["VirtPS.Sdk.Testing"] = (["VirtPS.Sdk"], []),
         ["VirtPS.Engine"] = (["VirtPS.Sdk"], ["McMaster.NETCore.Plugins", "Newtonsoft.Json", "SharpCompress", "K4os.Compression.LZ4"]),
-        ["VirtPS.Emulation"] = (["VirtPS.Sdk", "VirtPS.X86"], ["Iced"]),
+        ["VirtPS.Emulation"] = (["VirtPS.Sdk", "VirtPS.X86"], ["Iced", "System.IO.Hashing"]),
         ["VirtPS.Guests"] = (["VirtPS.X86"], ["Iced"]),
         // Beyond the engine: the emulation and Iced, which plugins share with their host; the client, for the protocol's types and the store's file formats.
         ["virtps-worker"] = (["VirtPS.Engine", "VirtPS.Guests", "VirtPS.Emulation", "VirtPS.Client"], ["StreamJsonRpc", "Newtonsoft.Json", "Iced"]),

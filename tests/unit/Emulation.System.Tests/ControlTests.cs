@@ -114,6 +114,11 @@ public unsafe class ControlTests
     [InlineData(0u, 6u, Vector.GP, true)]  // x87 missing
     [InlineData(0u, 5u, Vector.GP, true)]  // AVX without SSE
     [InlineData(1u, 7u, Vector.GP, true)]  // XCR1
+    [InlineData(0u, 0xE3u, Vector.GP, true)] // AVX-512 without AVX
+    [InlineData(0u, 0xE5u, Vector.GP, true)] // and without SSE
+    [InlineData(0u, 0x27u, Vector.GP, true)] // a part of AVX-512
+    [InlineData(0u, 0xC7u, Vector.GP, true)]
+    [InlineData(0u, 0x1Fu, Vector.GP, true)] // MPX
     [InlineData(0u, 3u, -1, true)]
     public void XSETBV(uint index, uint value, int vector, bool enabled)
     {
@@ -130,6 +135,19 @@ public unsafe class ControlTests
             Assert.Equal(vector < 0 ? value : 1, g.S->Xcr0);
         }
     }
+
+    [Theory]
+    [InlineData(7ul, 7ul, true)]
+    [InlineData(0xE7ul, 0xE7ul, true)]
+    [InlineData(0xE7ul, 7ul, false)]
+    [InlineData(0xE3ul, 0xE7ul, false)]
+    [InlineData(0xE1ul, 0xE7ul, false)]
+    [InlineData(0x67ul, 0xE7ul, false)]
+    [InlineData(0x87ul, 0xE7ul, false)]
+    [InlineData(0xE6ul, 0xE7ul, false)]
+    [InlineData(0ul, 0xE7ul, false)]
+    [InlineData(1ul, 0xE7ul, true)]
+    public void XCR0_takes_what_belongs_together_and_is_offered(ulong value, ulong offered, bool valid) => Assert.Equal(valid, Xcr0.IsValid(value, offered));
 
     private static void WriteMsr(Assembler a, uint msr, ulong value)
     {

@@ -22,16 +22,36 @@ public unsafe class ReturnInPlaceTests
         Nothing, StatusFlags, InterruptFlag, TrapFlag, NestedTask, Address, OtherSelector, CodeNotPresent, CodeIsData, StackReadOnly, StackNotPresent, FrameOverPageEnd, UserRing,
     }
 
-    public static TheoryData<Change> Changes => [.. Enum.GetValues<Change>()];
+    /// <summary>Each kind with a stack segment and without: 64-bit mode has no need of one within ring 0 to 2, and Linux boots without.</summary>
+    public static TheoryData<Change, bool> Changes
+    {
+        get
+        {
+            var all = new TheoryData<Change, bool>();
+            foreach (Change change in Enum.GetValues<Change>())
+            {
+                all.Add(change, false);
+                all.Add(change, true);
+            }
+
+            return all;
+        }
+    }
 
     [Theory]
     [MemberData(nameof(Changes))]
-    public void What_changed_is_found(Change change)
+    public void What_changed_is_found(Change change, bool nullStack)
     {
         using var m = new ConformanceMachine(new TestEngine());
         m.EnterLongMode(_ => { });
         m.Write64(GdtAddress + Code, m.Read64(GdtAddress + Code64));
         var a = new Assembler(64);
+        if (nullStack)
+        {
+            a.xor(eax, eax);
+            a.mov(ss, eax);
+        }
+
         for (int i = 0; i < Times; i++)
             Return(a, Change.Nothing);
         Apply(a, change);
@@ -42,7 +62,7 @@ public unsafe class ReturnInPlaceTests
         a.Assemble(new StreamCodeWriter(stream), CodeAddress);
         m.Write(CodeAddress, stream.ToArray());
         m.Vcpu.CommitState();
-        (int vector, uint error) = Expected(change);
+        (int vector, uint error) = Expected(change, nullStack);
         if (vector >= 0)
         {
             ExceptionReport r = m.RunToException();
@@ -64,19 +84,20 @@ public unsafe class ReturnInPlaceTests
         ulong flags = m.State->Rflags & (Rflags.Status | Rflags.DF | Rflags.IF);
         Assert.Equal(change switch { Change.StatusFlags => Rflags.CF | Rflags.SF | Rflags.OF | Rflags.DF, Change.InterruptFlag => Rflags.IF, _ => 0ul }, flags);
         Assert.Equal(change == Change.OtherSelector ? Code64 : Code, m.State->CS.Selector);
+        Assert.Equal(nullStack ? (ushort)0 : Data, m.State->SS.Selector);
         Assert.Equal(Times + 1ul, m.Vcpu.Counters->SameRing[(int)VirtPS.Sdk.Rings.RingCause.Iret]);
     }
 
-    private static (int Vector, uint Error) Expected(Change change) => change switch
+    private static (int Vector, uint Error) Expected(Change change, bool nullStack) => change switch
     {
         Change.TrapFlag => (Vector.DB, 0u),
         Change.NestedTask or Change.Address => (Vector.GP, 0u),
         Change.CodeNotPresent => (Vector.NP, Code),
         Change.CodeIsData => (Vector.GP, Code),
-        Change.StackReadOnly => (Vector.GP, Data),
-        Change.StackNotPresent => (Vector.SS, Data),
-        // Ring 3 with ring 0's stack segment.
-        Change.UserRing => (Vector.GP, Data),
+        // Ring 3 with ring 0's stack segment, or none.
+        Change.UserRing => (Vector.GP, nullStack ? 0u : Data),
+        Change.StackReadOnly when !nullStack => (Vector.GP, Data),
+        Change.StackNotPresent when !nullStack => (Vector.SS, Data),
         _ => (-1, 0u),
     };
 

@@ -187,4 +187,82 @@ public sealed unsafe class CodeTests : IDisposable
         other.Join();
         Assert.Equal(VcpuExit.Halt, exit);
     }
+
+    /// <summary>Cross-modifying code (SDM Vol. 3A §9.1.3): what is behind SERIALIZE in its own block is what the other processor wrote before it said so.</summary>
+    [Fact]
+    public void Behind_SERIALIZE_code_is_what_another_processor_has_made_of_it()
+    {
+        const int Times = 500;
+        _g.LongMode(vcpu: 1);
+        // In the page of its caller, so that the call is a direct jump.
+        ulong function = TestGuest.Code + 0x800, turn = TestGuest.Data, done = TestGuest.Data + 64;
+        _g.Assemble(64, function, a =>
+        {
+            a.serialize();
+            // Its constant, at an aligned address, is what is written.
+            a.mov(eax, 0);
+            a.ret();
+        });
+        _g.Assemble(64, TestGuest.Code, a =>
+        {
+            Label top = a.CreateLabel(), right = a.CreateLabel();
+            a.mov(r12d, 1);
+            a.xor(r13d, r13d);
+            a.Label(ref top);
+            a.pause();
+            a.cmp(__qword_ptr[turn], r12);
+            a.jne(top);
+            a.call(function);
+            a.cmp(eax, r12d);
+            a.je(right);
+            a.inc(r13d);
+            a.Label(ref right);
+            a.mov(__qword_ptr[done], r12);
+            a.inc(r12d);
+            a.cmp(r12d, Times + 1);
+            a.jne(top);
+            a.hlt();
+        });
+        _g.Assemble(64, TestGuest.Code + 0x1000, a =>
+        {
+            Label top = a.CreateLabel(), wait = a.CreateLabel();
+            a.mov(ecx, 1);
+            a.Label(ref top);
+            a.mov(__dword_ptr[function + 4], ecx);
+            a.mov(__qword_ptr[turn], rcx);
+            a.Label(ref wait);
+            a.pause();
+            a.cmp(__qword_ptr[done], rcx);
+            a.jne(wait);
+            a.inc(ecx);
+            a.cmp(ecx, Times + 1);
+            a.jne(top);
+            a.hlt();
+        });
+        _g.Vcpus[1].State->Rip = TestGuest.Code + 0x1000;
+        var other = new Thread(() => _g.RunToHalt(1));
+        other.Start();
+        _g.RunToHalt();
+        other.Join();
+        Assert.Equal((Times + 1ul, 0ul), (_g[Gpr.R12], _g[Gpr.R13]));
+    }
+
+    /// <summary>SERIALIZE changes nothing (SDM Vol. 2B).</summary>
+    [Fact]
+    public void SERIALIZE_leaves_flags_and_registers()
+    {
+        _g.Run64(a =>
+        {
+            Label top = a.CreateLabel();
+            a.mov(ecx, 100);
+            a.Label(ref top);
+            a.mov(eax, 0x7FFFFFFF);
+            a.add(eax, 1);
+            a.serialize();
+            a.seto(bl);
+            a.dec(ecx);
+            a.jne(top);
+        });
+        Assert.Equal((0x80000000ul, 1ul, 0ul), (_g[Gpr.Rax], _g[Gpr.Rbx] & 0xFF, _g[Gpr.Rcx]));
+    }
 }

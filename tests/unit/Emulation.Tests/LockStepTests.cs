@@ -190,6 +190,30 @@ public sealed unsafe class LockStepTests
         Assert.Contains("Host code:", e.Report, StringComparison.Ordinal);
     }
 
+    /// <summary>The general register that the wrong value came from is right again at the end.</summary>
+    [Fact]
+    public void Wrong_masks_and_upper_parts_are_found_and_named()
+    {
+        Assert.SkipUnless(TestGuest.Translator.Host.Avx512, "the host has no AVX-512");
+        using TestGuest g = Guest((cpu, block) => Damage(cpu, (Block*)block, 0x12345678, 0x12345679));
+        g.S->Cr4 |= Cr4.OSXSAVE | Cr4.OSFXSR;
+        g.S->Xcr0 = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx | Xcr0.Avx512;
+        g.Cpu.CommitState();
+        var e = Assert.Throws<LockStepException>(() => g.Run64(a =>
+        {
+            a.mov(eax, 0x12345678);
+            a.vpbroadcastd(zmm17, eax);
+            a.vpbroadcastd(zmm1, eax);
+            a.kmovd(k3, eax);
+            a.xor(eax, eax);
+            a.mov(edi, 3);
+        }));
+        Assert.Contains("vpbroadcastd zmm17,eax", e.Message, StringComparison.Ordinal);
+        Assert.All(["XMM1[1]", "YMM1[2]", "ZMM1[4]", "ZMM1[7]", "ZMM17[0]", "ZMM17[7]"],
+            name => Assert.Contains($"  {name,-20} 1234567812345678 1234567912345679", e.Report, StringComparison.Ordinal));
+        Assert.Contains($"  {"K3",-20} 0000000012345678 0000000012345679", e.Report, StringComparison.Ordinal);
+    }
+
     [Theory]
     [InlineData(0x40, 0x48)]       // beside the right place, in the same page
     [InlineData(0x40, 0x4000)]     // in another page that was written before

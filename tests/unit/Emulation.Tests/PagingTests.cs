@@ -184,6 +184,131 @@ public sealed unsafe class PagingTests : IDisposable
         Assert.Equal(0x66ul, _g[Gpr.R9]);
     }
 
+    [Fact]
+    public void Invlpg_of_any_address_in_a_huge_page_drops_all_of_it()
+    {
+        _g.LongMode();
+        ulong pdpt = _g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask, pd = _g.AllocateTable();
+        _g.Write(pdpt + 8, 0x83ul);
+        _g.Write(pd, 0x400083ul);
+        _g.Write(0x100008, 1ul);
+        _g.Write(0x500008, 2ul);
+        _g[Gpr.Rbx] = 0x40100008;
+        _g[Gpr.Rcx] = pdpt + 8;
+        _g[Gpr.Rdx] = pd | 3;
+        _g.Run64(a =>
+        {
+            a.mov(r8, __qword_ptr[rbx]);
+            a.mov(__qword_ptr[rcx], rdx);
+            a.invlpg(__[rbx + 0x20000000]);
+            a.mov(r9, __qword_ptr[rbx]);
+        });
+        Assert.Equal((1ul, 2ul), (_g[Gpr.R8], _g[Gpr.R9]));
+    }
+
+    [Fact]
+    public void Invlpg_in_a_large_page_leaves_other_pages()
+    {
+        _g.LongMode();
+        ulong pd = _g.Read<ulong>(_g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
+        foreach (ulong page in new ulong[] { 0x400000, 0x600000, 0xA00000, 0xC00000 })
+            _g.Write(page, page >> 20);
+        _g[Gpr.Rbx] = 0x400000;
+        _g[Gpr.Rcx] = pd;
+        _g.Run64(a =>
+        {
+            a.mov(r8, __qword_ptr[rbx]);
+            a.mov(r9, __qword_ptr[rbx + 0x600000]);
+            a.mov(__dword_ptr[rcx + 2 * 8], 0x600087);
+            a.mov(__dword_ptr[rcx + 5 * 8], 0xC00087);
+            a.invlpg(__[rbx + 0x7F000]);
+            a.mov(r10, __qword_ptr[rbx]);
+            a.mov(r11, __qword_ptr[rbx + 0x600000]);
+        });
+        Assert.Equal((4ul, 10ul), (_g[Gpr.R8], _g[Gpr.R9]));
+        Assert.Equal((6ul, 10ul), (_g[Gpr.R10], _g[Gpr.R11]));
+    }
+
+    /// <summary>Jumps to a large page, direct and from the jump cache, that are linked and then led elsewhere by INVLPG of another address in it.</summary>
+    [Fact]
+    public void Code_in_a_large_page_that_is_mapped_elsewhere_is_not_executed_after_INVLPG()
+    {
+        const int Times = 40;
+        _g.LongMode();
+        ulong pd = _g.Read<ulong>(_g.Read<ulong>(_g.S->Cr3) & PageBits.AddressMask) & PageBits.AddressMask;
+        _g.S->Cr4 |= Cr4.PGE;
+        for (ulong i = 0; i < 4; i++)
+            _g.Write(pd + i * 8, i << 21 | 0x187);
+        _g.Cpu.CommitState();
+        foreach ((ulong page, int answer) in new[] { (0x400000ul, 1), (0x600000ul, 100) })
+        {
+            _g.Assemble(64, page, a =>
+            {
+                a.add(rax, answer);
+                a.ret();
+            });
+        }
+
+        _g[Gpr.Rcx] = pd;
+        _g.Run64(a =>
+        {
+            Label once = a.CreateLabel(), top = a.CreateLabel();
+            a.xor(eax, eax);
+            a.xor(r8d, r8d);
+            a.mov(ebx, 0x400000);
+            a.Label(ref once);
+            a.mov(edx, Times);
+            a.Label(ref top);
+            a.call(0x400000);
+            a.call(rbx);
+            a.dec(edx);
+            a.jne(top);
+            a.mov(__dword_ptr[rcx + 2 * 8], 0x600187);
+            a.invlpg(__[rbx + 0x1FF000]);
+            a.inc(r8d);
+            a.cmp(r8d, 2);
+            a.jb(once);
+        });
+        Assert.Equal(2ul * Times * 101, _g[Gpr.Rax]);
+    }
+
+    [Fact]
+    public void Invlpg_of_either_half_drops_a_page_of_4_MiB()
+    {
+        _g.Protected32();
+        ulong pd = _g.AllocateTable();
+        for (uint i = 0; i < 4; i++)
+            _g.Write(pd + i * 4, i << 22 | 0x83);
+        _g.S->Cr3 = pd;
+        _g.S->Cr4 = Cr4.PSE;
+        _g.S->Cr0 |= Cr0.PG | Cr0.WP;
+        foreach (uint page in new uint[] { 0, 0x400000, 0xC00000 })
+        {
+            _g.Write(page, page >> 20);
+            _g.Write(page + 0x200000, (page >> 20) + 1);
+        }
+
+        _g.S->Gpr[(int)Gpr.Rcx] = pd;
+        _g.Assemble(32, TestGuest.Code, a =>
+        {
+            a.mov(eax, __dword_ptr[0x400000]);
+            a.mov(eax, __dword_ptr[0x600000]);
+            a.mov(__dword_ptr[ecx + 4], 0xC00083);
+            a.invlpg(__[0x400000]);
+            a.mov(ebx, __dword_ptr[0x600000]);
+            a.mov(edx, __dword_ptr[0x400000]);
+            a.mov(__dword_ptr[ecx + 4], 0x83);
+            a.invlpg(__[0x7FF000]);
+            a.mov(esi, __dword_ptr[0x400000]);
+            a.mov(edi, __dword_ptr[0x600000]);
+            a.hlt();
+        });
+        _g.S->Rip = TestGuest.Code;
+        _g.Cpu.CommitState();
+        _g.RunToHalt();
+        Assert.Equal((13u, 12u, 0u, 1u), ((uint)_g[Gpr.Rbx], (uint)_g[Gpr.Rdx], (uint)_g[Gpr.Rsi], (uint)_g[Gpr.Rdi]));
+    }
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

@@ -290,6 +290,8 @@ internal sealed unsafe class TestHost : IVcpuHost
 
     public ulong ReadMachineTsc() => 0;
 
+    public void FillRandom(Span<byte> destination) => Random.Shared.NextBytes(destination);
+
     public bool Hypercall(VcpuState* state) => false;
 
     public void ReportFailure(string reason) => Log.Add(reason);

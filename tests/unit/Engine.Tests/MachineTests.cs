@@ -10,7 +10,7 @@ namespace VirtPS.Engine.Tests;
 
 public unsafe class MachineTests
 {
-    private static (string, Func<DeviceContext, IDevice>) Port(TestDevice device, ushort port, string name = "dev") => (name, c =>
+    internal static (string, Func<DeviceContext, IDevice>) Port(TestDevice device, ushort port, string name = "dev") => (name, c =>
     {
         c.MapPorts(port, 4, device, 4);
         return device;
@@ -283,82 +283,6 @@ public unsafe class MachineTests
         using RingTraceSession again = machine.StartTrace(new RingTraceOptions());
     }
 
-    [Fact]
-    public void Whole_machine_is_saved_in_mid_operation_and_goes_on_in_a_fresh_one()
-    {
-        static VcpuExit Count(ScriptedVcpu v)
-        {
-            while (true)
-            {
-                if (v.Boundary() is { } exit)
-                    return exit;
-                v.State->Gpr[0]++;
-                v.Out(0x500, v.In(0x500, 4) + 1, 4);
-            }
-        }
-
-        VcpuExit Script(ScriptedVcpu v) => Count(v);
-        using var memory = new MemoryStream();
-        MachineState saved;
-        ulong rax, now;
-        uint value;
-        var first = new TestDevice();
-        using (Machine a = Make.Machine(Script, out ScriptedStrategy s, null, Port(first, 0x500)))
-        {
-            a.PowerOn(startPaused: true);
-            a.RunOnVcpu(0, v =>
-            {
-                v.State->Lstar = 0xFFFF_8000_0000_1000;
-                v.State->Xsave[500] = 0xAB;
-                v.State->Pending = new PendingEvent { Kind = EventKind.HardwareException, Vector = 14, HasErrorCode = true, ErrorCode = 6 };
-                return v.State->OtherMsrs[5] = 42;
-            });
-            Assert.True(a.Memory.TryWrite(0x4321, 0xDEADBEEF));
-            a.Resume();
-            Assert.True(Make.Within(5, () => first.Value > 1000));
-            a.Pause();
-            saved = MachineState.FromJson(a.Save().ToJson());
-            a.SaveMemory(memory);
-            (rax, now, value) = (s.Vcpus[0].State->Gpr[0], a.Clock.Now, first.Value);
-        }
-
-        Assert.True(memory.Length < 16 * 4096);
-        memory.Position = 0;
-        var second = new TestDevice();
-        using Machine b = Make.Machine(Script, out ScriptedStrategy t, null, Port(second, 0x500));
-        b.RestoreMemory(memory);
-        b.Restore(saved);
-        Assert.Equal(VmState.Paused, b.State);
-        VcpuState* state = t.Vcpus[0].State;
-        Assert.Equal((rax, now, value), (state->Gpr[0], b.Clock.Now, second.Value));
-        Assert.Equal((0xFFFF_8000_0000_1000ul, (byte)0xAB, 42ul), (state->Lstar, state->Xsave[500], state->OtherMsrs[5]));
-        Assert.Equal((14, EventKind.HardwareException, true, 6u), (state->Pending.Vector, state->Pending.Kind, state->Pending.HasErrorCode, state->Pending.ErrorCode));
-        Assert.True(b.Memory.TryRead(0x4321, out uint word));
-        Assert.Equal(0xDEADBEEF, word);
-        b.Resume();
-        Assert.True(Make.Within(5, () => second.Value > value));
-        b.Pause();
-        Assert.Equal(state->Gpr[0] - rax, second.Value - value);
-        Assert.True(b.Clock.Now > now);
-    }
-
-    [Fact]
-    public void A_state_of_another_machine_is_refused_with_the_difference()
-    {
-        MachineState saved;
-        using (Machine a = Make.Machine(v => v.Spin(), out _, null, Port(new TestDevice(), 0x500)))
-        {
-            a.PowerOn(startPaused: true);
-            saved = a.Save();
-        }
-
-        using Machine b = Make.Machine(v => v.Spin(), out _, Make.Configuration(vcpus: 2), Port(new TestDevice(), 0x500));
-        Assert.Contains("vCPUs", Assert.Throws<VirtException>(() => b.Restore(saved)).Message);
-        using Machine c = Make.Machine(v => v.Spin(), out _);
-        Assert.Contains("'dev'", Assert.Throws<VirtException>(() => c.Restore(saved)).Message);
-        Assert.Equal("MachineStateInvalid", Assert.Throws<VirtException>(() => MachineState.FromJson("{\"strategy\":"u8)).ErrorId);
-    }
-
     [Theory]
     [InlineData(0ul, 1, "MemoryInvalid")]
     [InlineData(1ul, 1, "MemoryInvalid")]
@@ -474,6 +398,38 @@ public unsafe class MachineTests
 
         public void Dispose()
         {
+        }
+    }
+
+    [Fact]
+    public void A_guest_s_randomness_comes_from_the_machine_s_source()
+    {
+        byte[] asked = new byte[300], host = new byte[300];
+        bool done = false;
+        var strategy = new ScriptedStrategy(v =>
+        {
+            v.Host.FillRandom(asked);
+            Volatile.Write(ref done, true);
+            return v.Spin();
+        });
+        MachineBuilder builder = Make.Builder(strategy);
+        builder.Nondeterminism = new CountedSource();
+        using Machine machine = builder.Build();
+        machine.PowerOn();
+        Assert.True(Make.Within(5, () => Volatile.Read(ref done)));
+        Assert.Equal(Enumerable.Range(0, 300).Select(i => (byte)i), asked);
+        // The host's: more than its kernel gives at once, to the last byte.
+        new NondeterminismSource().FillRandom(host);
+        Assert.InRange(host.Distinct().Count(), 100, 256);
+        Assert.Contains(host[^30..], b => b != 0);
+    }
+
+    private sealed class CountedSource : NondeterminismSource
+    {
+        public override void FillRandom(Span<byte> destination)
+        {
+            for (int i = 0; i < destination.Length; i++)
+                destination[i] = (byte)i;
         }
     }
 }

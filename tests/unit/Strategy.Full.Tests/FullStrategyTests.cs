@@ -24,7 +24,7 @@ public class FullStrategyTests
 
     [Theory]
     [InlineData("tier", "turbo", "auto, interpreter")]
-    [InlineData("cpu", "486", "x86-64, x86-64-v2, x86-64-v3")]
+    [InlineData("cpu", "486", "x86-64, x86-64-v2, x86-64-v3, x86-64-v4")]
     [InlineData("speed", "1", "tier, cpu")]
     public void A_wrong_option_is_refused_with_what_there_is(string name, string value, string offered)
     {
@@ -75,6 +75,10 @@ public class FullStrategyTests
         Assert.Equal(0u, Policy(1, ("cpu", "x86-64")).Query(1, 0).Ecx & (avx | sse42));
         Assert.Equal(0u, Policy(1, ("CPU", "X86-64-v2")).Query(1, 0).Ecx & avx);
         Assert.Equal(VirtPS.Emulation.Thunks.HostFeatures.Current.Avx, (Policy().Query(1, 0).Ecx & avx) != 0);
+        const uint avx512f = 1u << 16;
+        Assert.Equal(0u, Policy(1, ("cpu", "x86-64-v3")).Query(7, 0).Ebx & avx512f);
+        Assert.Equal(VirtPS.Emulation.Thunks.HostFeatures.Current.Avx512, (Policy().Query(7, 0).Ebx & avx512f) != 0);
+        Assert.Equal(Policy(1, ("cpu", "x86-64-v4")).Query(7, 0), Policy().Query(7, 0));
     }
 
     [Fact]

@@ -75,10 +75,42 @@ public sealed class ProcessorTests
             Assert.Equal(0x1_0000_0001ul, d.Peek(Result + 32 + i));
     }
 
+    [Fact]
+    public void The_components_of_AVX_512_can_be_enabled_where_the_host_has_it()
+    {
+        if (!Emulation.Thunks.HostFeatures.Current.Avx512)
+            Assert.Skip("This host has no AVX-512.");
+        using TestDomain d = Run(a =>
+        {
+            a.mov(rax, cr4);
+            a.or(rax, 1 << 18);
+            a.mov(cr4, rax);
+            a.xor(ecx, ecx);
+            a.xor(edx, edx);
+            a.mov(eax, 0xE7);
+            a.xsetbv();
+            a.xgetbv();
+            a.mov(__dword_ptr[r12], eax);
+            a.mov(eax, 7);
+            a.xor(ecx, ecx);
+            a.ForcedCpuid();
+            a.mov(__dword_ptr[r12 + 4], ebx);
+            a.mov(eax, 0xD);
+            a.xor(ecx, ecx);
+            a.cpuid();
+            a.mov(__dword_ptr[r12 + 8], ebx);
+        }, "interpreter");
+        Assert.Equal(0xE7u, (uint)d.Peek(Result));
+        Assert.NotEqual(0ul, d.Peek(Result) >> 32 & 1 << 16);
+        Assert.Equal(2432u, (uint)d.Peek(Result + 8));
+    }
+
     [Theory]
     [InlineData(0u, 6u)] // without x87
     [InlineData(0u, 5u)] // AVX without SSE
-    [InlineData(0u, 0xE7u)] // AVX-512, which is not offered
+    [InlineData(0u, 0x1Fu)] // MPX, which is not offered
+    [InlineData(0u, 0xE3u)] // AVX-512 without AVX
+    [InlineData(0u, 0x67u)] // a part of AVX-512
     [InlineData(1u, 3u)] // another register
     public void Xsetbv_takes_only_what_is_offered(uint register, uint value)
     {

@@ -56,6 +56,9 @@ public sealed unsafe class VectorGuest : IDisposable
 
     internal ref ulong Flags => ref _image->Flags;
 
+    /// <summary>Memory that the host may execute; not the guest's.</summary>
+    internal byte* NativeCode => _layout.Stubs;
+
     /// <summary>Address of a byte of the register image.</summary>
     internal byte* Xsave(int offset) => _image->Xsave + offset;
 
@@ -67,13 +70,13 @@ public sealed unsafe class VectorGuest : IDisposable
     internal T* At<T>(ulong linear) where T : unmanaged => (T*)_runner.Guest((byte*)linear);
 
     /// <summary>Assembles and runs; null when it got to its end, else the fault as <c>#XM(0) at +0x0 …</c>. The image is what it left.</summary>
-    internal string? Run(Action<Assembler> write)
+    internal string? Run(Action<Assembler> write, int bits = 64)
     {
-        var assembler = new Assembler(64);
+        var assembler = new Assembler(bits);
         write(assembler);
         var stream = new MemoryStream();
         assembler.Assemble(new StreamCodeWriter(stream), (ulong)_layout.Code);
-        string? fault = _runner.Run(_layout.Code, stream.ToArray(), 64, *_image, out MachineImage output);
+        string? fault = _runner.Run(_layout.Code, stream.ToArray(), bits, *_image, out MachineImage output);
         *_image = output;
         return fault;
     }

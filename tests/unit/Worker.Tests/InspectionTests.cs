@@ -4,6 +4,8 @@ using VirtPS.Client;
 using VirtPS.Sdk;
 using VirtPS.Sdk.Machine;
 using VirtPS.Sdk.Rings;
+using VirtPS.Worker.Inspection;
+using VirtPS.X86;
 
 namespace VirtPS.Worker.Tests;
 
@@ -21,9 +23,23 @@ public class InspectionTests
         Assert.Equal(1ul, registers["rcx"]!.Value);
         Assert.Equal("LMA", registers["IA32_EFER"]!.Description);
         Assert.Equal(256, registers["YMM15"]!.Size);
+        Assert.Equal((64, 0x3737_3737_3737_3737ul), (registers["K7"]!.Size, registers["K7"]!.Value));
+        Assert.Equal((512, Places("57", "56", "33", "19")), (registers["ZMM15"]!.Size, registers["ZMM15"]!.Hex));
+        Assert.Equal((512, Places("97", "96", "95", "94")), (registers["ZMM31"]!.Size, registers["ZMM31"]!.Hex));
+        Assert.Equal(Places("95", "94"), registers["YMM31"]!.Hex);
         VirtGuestMemory memory = await store.Host.ReadGuestMemoryAsync(vm.Id, 0x10, 600_000);
         Assert.Equal(0x10 + 599_999 & 0xFF, memory.Bytes[599_999]);
         Assert.Equal(["nop", "nop"], (await store.Host.DisassembleAsync(vm.Id, null, 2)).Select(l => l.Instruction));
+    }
+
+    private static string Places(params string[] places) => string.Concat(places.SelectMany(p => Enumerable.Repeat(p, 16)));
+
+    [Fact]
+    public void Registers_of_AVX_512_are_shown_where_the_guest_has_enabled_it()
+    {
+        VirtRegisterSet without = RegisterList.Create(StandInMachine.Registers(0, Xcr0.X87 | Xcr0.Sse | Xcr0.Avx), Guid.Empty, "guest");
+        Assert.NotNull(without["YMM15"]);
+        Assert.All(["K0", "ZMM0", "ZMM31", "XMM16"], name => Assert.Null(without[name]));
     }
 
     [Fact]

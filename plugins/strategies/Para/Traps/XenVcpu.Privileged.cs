@@ -193,12 +193,11 @@ internal sealed unsafe partial class XenVcpu
         }
     }
 
-    /// <summary>XSETBV (SDM Vol. 2D): XCR0 alone, x87 always, AVX only with SSE, nothing that CPUID does not offer.</summary>
+    /// <summary>XSETBV (SDM Vol. 2D): XCR0 alone, by the processor's own rules.</summary>
     private bool SetExtendedControl(VcpuState* s, uint index, ulong value)
     {
         CpuidResult offered = Cpu.Cpuid(0xD, 0);
-        ulong components = offered.Eax | (ulong)offered.Edx << 32;
-        if (index != 0 || (value & Xcr0.X87) == 0 || (value & ~components) != 0 || (value & (Xcr0.Sse | Xcr0.Avx)) == Xcr0.Avx)
+        if (index != 0 || !Xcr0.IsValid(value, offered.Eax | (ulong)offered.Edx << 32))
             return false;
         s->Xcr0 = value;
         return true;

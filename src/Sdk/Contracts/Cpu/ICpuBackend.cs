@@ -259,6 +259,9 @@ public unsafe interface IVcpuHost
     /// <summary>The machine's TSC (see <see cref="VcpuState.TscOffset"/>).</summary>
     ulong ReadMachineTsc();
 
+    /// <summary>RDRAND and RDSEED: bytes that nobody can guess.</summary>
+    void FillRandom(Span<byte> destination);
+
     /// <summary>VMCALL/VMMCALL. False: the guest gets #UD.</summary>
     bool Hypercall(VcpuState* state);
 

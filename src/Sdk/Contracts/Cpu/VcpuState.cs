@@ -57,10 +57,22 @@ public unsafe struct VcpuState
     public ulong InstructionsRetired;
 
     /// <summary>Number of bytes of <see cref="Xsave"/>.</summary>
-    public const int XsaveSize = 832;
+    public const int XsaveSize = 2432;
+
+    /// <summary>Number of those that x87, SSE and AVX with the header take: what a backend without AVX-512 keeps, and where the layout is the same for every processor.</summary>
+    public const int AvxXsaveSize = 832;
 
     /// <summary>Offset of the upper halves of YMM0–15 in the standard XSAVE format (SDM Vol. 1 §13.4).</summary>
     public const int YmmHighOffset = 576;
+
+    /// <summary>Offset of K0–7, eight bytes each; this and the two below as on AMD's processors, which let no gap for MPX (AMD APM Vol. 2 §11.5.2, CPUID Fn0000_000D).</summary>
+    public const int OpmaskOffset = 832;
+
+    /// <summary>Offset of bits 256–511 of ZMM0–15, 32 bytes each.</summary>
+    public const int ZmmHighOffset = 896;
+
+    /// <summary>Offset of ZMM16–31, 64 bytes each.</summary>
+    public const int HighZmmOffset = 1408;
 
     /// <summary>
     /// The VMM's own flag for a guest whose kernel runs in ring 3 (<see cref="IDeprivilegedVcpu"/>): 1 while the guest's kernel runs. Translations made with and without it are kept apart, so
@@ -71,7 +83,7 @@ public unsafe struct VcpuState
     // Puts Xsave at a multiple of 64, which the XSAVE instructions want.
     private fixed byte _alignment[95];
 
-    /// <summary>x87, SSE and AVX state in standard (non-compacted) XSAVE format: legacy area, header, YMM_Hi128. XMM0 is at 160, FCW at 0, MXCSR at 24.</summary>
+    /// <summary>x87, SSE, AVX and AVX-512 state in standard (non-compacted) XSAVE format: legacy area, header, YMM_Hi128, opmasks, ZMM_Hi256, Hi16_ZMM. XMM0 is at 160, FCW at 0, MXCSR at 24.</summary>
     public fixed byte Xsave[XsaveSize];
 
     /// <summary>The four page-directory-pointer entries that PAE paging loads with CR3 (SDM Vol. 3A §4.4.1).</summary>

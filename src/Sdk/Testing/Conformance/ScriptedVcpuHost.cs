@@ -109,6 +109,8 @@ public sealed unsafe class ScriptedVcpuHost : IVcpuHost
 
     public ulong ReadMachineTsc() => Interlocked.Add(ref _tsc, 1000) - 1000;
 
+    public void FillRandom(Span<byte> destination) => Random.Shared.NextBytes(destination);
+
     public bool Hypercall(VcpuState* state)
     {
         Record("hypercall", state->Gpr[0], 8, state->Gpr[0]);
