@@ -58,7 +58,7 @@ function Invoke-XunitProject([string] $Project) {
         $passed += [int] $assembly.passed
         $failed += [int] $assembly.failed + [int] $assembly.errors
         $skipped += [int] $assembly.skipped
-        foreach ($test in $assembly.SelectNodes('.//test[@result="Skip"]')) { Write-Host "  skipped: $($test.name): $($test.reason.InnerText)" }
+        foreach ($test in $assembly.SelectNodes('.//test[@result="Skip"]')) { Write-Host "  skipped: $($test.name): $($test.SelectSingleNode('reason').InnerText)" }
         foreach ($test in $assembly.SelectNodes('.//test[@result="Fail"]')) { $failures += Format-Failure $test.name $test.SelectSingleNode('failure/message').InnerText }
     }
 
