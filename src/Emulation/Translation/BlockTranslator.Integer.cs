@@ -103,28 +103,32 @@ internal sealed unsafe partial class BlockTranslator
         return true;
     }
 
-    private bool EmitWithRegisters(Op* op, in GuestForm f)
+    private bool EmitWithRegisters(Op* op, in GuestForm form)
     {
+        GuestForm f = TurnedRound(form);
         bool highRm = f.ByteRm && f.Rm >= 16, highReg = f.ByteReg && !f.RegIsOpcode && f.Reg >= 16;
         bool rmInMemory = !highRm && RegisterMap.InMemory(f.Rm);
         bool regInMemory = !f.RegIsOpcode && !highReg && RegisterMap.InMemory(f.Reg);
         bool vvvvInMemory = f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv);
-        if (rmInMemory && regInMemory && vvvvInMemory)
+        bool fromSlot = rmInMemory && IsFromSlot(f, regInMemory, vvvvInMemory);
+        if (rmInMemory && regInMemory && vvvvInMemory && !fromSlot)
             return false;
-        if (rmInMemory && !regInMemory && !vvvvInMemory && !highReg && EmitFromSlot(op, f))
-            return true;
-        (HostReg rm, HostReg vvvv, HostReg reg) = ChooseScratch(f, highRm, highReg);
+        (HostReg rm, HostReg vvvv, HostReg reg) = ChooseScratch(f, rmInMemory && !fromSlot, highRm, highReg);
         // AH to BH have no name in an instruction with a REX prefix.
         if ((highRm || highReg) && ((int)rm >= 8 || (!f.RegIsOpcode && (int)reg >= 8) || NeedsRex(f, reg, rm, highReg, highRm)))
             return false;
-        if (rmInMemory)
+        if (fromSlot)
+            SaveForSlot(f.Rm);
+        else if (rmInMemory)
             Hold(rm, f.Rm, f.ReadsRm || (regInMemory && reg == rm));
         // What is read comes before what is only written: they may be the same register.
         if (vvvvInMemory)
             Hold(vvvv, f.Vvvv, true);
         if (regInMemory)
             Hold(reg, f.Reg, f.ReadsReg);
-        if (f.Vex)
+        if (fromSlot)
+            EmitFromSlot(f, reg, vvvv);
+        else if (f.Vex)
             _a.Vex(f.Opcode, (int)reg, (int)vvvv, rm, f.RexW);
         else
             _a.Op(f.Opcode, (int)reg, rm, f.RexW, !highRm && !highReg && NeedsRex(f, reg, rm, false, false));
@@ -137,108 +141,6 @@ internal sealed unsafe partial class BlockTranslator
         if (regInMemory && f.WritesReg)
             PutBack(f.Reg, reg);
         return true;
-    }
-
-    /// <summary>Host registers for the operands; those that are in memory get R10 and R11, where they are already if they are.</summary>
-    private (HostReg Rm, HostReg Vvvv, HostReg Reg) ChooseScratch(in GuestForm f, bool highRm, bool highReg)
-    {
-        bool rmInMemory = !highRm && RegisterMap.InMemory(f.Rm);
-        bool regInMemory = !f.RegIsOpcode && !highReg && RegisterMap.InMemory(f.Reg);
-        bool vvvvInMemory = f.Vvvv >= 0 && RegisterMap.InMemory(f.Vvvv);
-        bool swapped = (rmInMemory && _held10 == f.Rm) || (regInMemory && _held11 == f.Reg && (!rmInMemory || f.Reg != f.Rm));
-        // With a pin in R10 only R11 is free; nobody has promised otherwise (KeepsAddend).
-        HostReg first = swapped && !(rmInMemory && _addendPin >= 0) ? HostReg.R10 : HostReg.R11, second = first == HostReg.R11 ? HostReg.R10 : HostReg.R11;
-        HostReg rm = highRm ? (HostReg)(f.Rm - 12) : rmInMemory ? first : RegisterMap.Host(f.Rm);
-        HostReg spare = rmInMemory ? second : first;
-        HostReg vvvv = f.Vvvv < 0 ? HostReg.Rax : vvvvInMemory ? spare : RegisterMap.Host(f.Vvvv);
-        HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : highReg ? (HostReg)(f.Reg - 12) : regInMemory ? second : RegisterMap.Host(f.Reg);
-        if (vvvvInMemory && regInMemory)
-            vvvv = first;
-        // One register in both roles (XADD, XCHG) must stay one.
-        if (rmInMemory && regInMemory && f.Reg == f.Rm)
-            reg = rm;
-        return (rm, vvvv, reg);
-    }
-
-    /// <summary>An operand that is only read, straight from the state, unless a scratch register holds it.</summary>
-    private bool EmitFromSlot(Op* op, in GuestForm f)
-    {
-        if (f.WritesRm || _held10 == f.Rm || _held11 == f.Rm || f.IsBitString)
-            return false;
-        HostMemory slot = RegisterMap.Slot(f.Rm);
-        HostReg reg = f.RegIsOpcode ? (HostReg)f.Reg : RegisterMap.Host(f.Reg);
-        if (f.Vex)
-            _a.Vex(f.Opcode, (int)reg, f.Vvvv < 0 ? 0 : (int)RegisterMap.Host(f.Vvvv), slot, f.RexW);
-        else
-            _a.Op(f.Opcode, (int)reg, slot, f.RexW, f.ByteReg && !f.RegIsOpcode && (int)reg is >= 4 and < 8);
-        EmitImmediate(op, f.ImmediateBytes);
-        return true;
-    }
-
-    /// <summary>Which guest register, of those that are in memory, R10 and R11 hold as well; -1: none.</summary>
-    private int _held10, _held11;
-
-    /// <summary>Whether they alone hold it: memory has a former value, until something wants the scratch register or may leave the block.</summary>
-    private bool _dirty10, _dirty11;
-
-    private void FlushHeld()
-    {
-        if (_dirty10)
-            _a.Store(RegisterMap.Slot(_held10), HostReg.R10);
-        if (_dirty11)
-            _a.Store(RegisterMap.Slot(_held11), HostReg.R11);
-        _dirty10 = _dirty11 = false;
-    }
-
-    private void ForgetHeld()
-    {
-        FlushHeld();
-        _held10 = _held11 = -1;
-    }
-
-    /// <summary>A scratch register is wanted for something else.</summary>
-    private void Release(HostReg scratch)
-    {
-        ref int held = ref scratch == HostReg.R10 ? ref _held10 : ref _held11;
-        ref bool dirty = ref scratch == HostReg.R10 ? ref _dirty10 : ref _dirty11;
-        if (dirty)
-            _a.Store(RegisterMap.Slot(held), scratch);
-        (held, dirty) = (-1, false);
-    }
-
-    /// <summary>Brings a guest register that is in memory to a scratch register, if it is not there.</summary>
-    private void Hold(HostReg scratch, int guest, bool read)
-    {
-        int held = scratch == HostReg.R10 ? _held10 : _held11;
-        if (held == guest)
-            return;
-        Release(scratch);
-        HostReg other = scratch == HostReg.R10 ? HostReg.R11 : HostReg.R10;
-        if (read && (scratch == HostReg.R10 ? _held11 : _held10) == guest)
-            _a.Move(scratch, other);
-        else if (read)
-            _a.Load(scratch, RegisterMap.Slot(guest));
-        if (scratch == HostReg.R10)
-            _held10 = guest;
-        else
-            _held11 = guest;
-    }
-
-    /// <summary>A scratch register that holds a guest register has its new value.</summary>
-    private void PutBack(int guest, HostReg scratch)
-    {
-        if (scratch == HostReg.R10)
-        {
-            (_held10, _dirty10) = (guest, true);
-            if (_held11 == guest)
-                (_held11, _dirty11) = (-1, false);
-        }
-        else
-        {
-            (_held11, _dirty11) = (guest, true);
-            if (_held10 == guest)
-                (_held10, _dirty10) = (-1, false);
-        }
     }
 
     /// <summary>A byte operand in SPL, BPL, SIL, DIL needs a REX prefix to be that.</summary>

@@ -187,8 +187,8 @@ internal sealed unsafe partial class BlockTranslator
             return op->Imm != 0;
         if (op->Code is Code.Lea_r64_m or Code.Lea_r32_m)
             return !(op->Index != 0xFF && RegisterMap.InMemory(op->Index)) && op->AddrSize == 8;
-        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f) || f.Vex)
+        if (!_facts[index].IsPlain || op->IsMemory || !GuestForm.TryRead(op, _host, out GuestForm f))
             return false;
-        return !f.HasModRm || ((f.RegIsOpcode || f.Reg >= 16 || !RegisterMap.InMemory(f.Reg)) && f.Rm < 16 && (f.RegIsOpcode || f.Reg < 16));
+        return !f.HasModRm || (f.Rm < 16 && (f.RegIsOpcode || f.Reg < 16) && ScratchesFor(f) <= 1);
     }
 }

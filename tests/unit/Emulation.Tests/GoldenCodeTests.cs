@@ -85,6 +85,28 @@ public sealed unsafe class GoldenCodeTests
             a.mov(rcx, __[rdx]);
             a.test(rcx, rcx);
         }),
+        ("two chains of carries", a =>
+        {
+            // As Montgomery multiplications have it, written out eight times.
+            Label l = a.CreateLabel();
+            a.Label(ref l);
+            a.mov(rbx, r8);
+            a.mulx(rax, r8, __[rbp]);
+            a.adcx(rbx, rax);
+            a.adox(r8, r9);
+            a.mulx(rax, r9, __[rbp + 8]);
+            a.adcx(r8, rax);
+            a.adox(r9, r10);
+            a.mulx(rax, r10, __[rbp + 16]);
+            a.adcx(r9, rax);
+            a.adox(r10, r11);
+            a.mov(__[rdi + rcx * 8], rbx);
+            a.mov(ebx, 0);
+            a.adcx(r10, rax);
+            a.adox(r11, r12);
+            a.inc(rcx);
+            a.jne(l);
+        }),
     ];
 
     /// <summary>AVX-512.</summary>
