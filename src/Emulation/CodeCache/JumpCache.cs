@@ -61,6 +61,16 @@ internal sealed unsafe class JumpCache
 
     private static ulong EmptyOf(ulong place) => place == 0 ? EmptyAtZero : Empty;
 
+    /// <summary>The code of a target; null if it is not known.</summary>
+    public byte* Find(ulong target)
+    {
+        ulong place = Place(target);
+        if (_tags[place] == 0 - target && _tags[place] != EmptyOf(place))
+            return (byte*)_tags[place + Next];
+        place = SecondPlace(target);
+        return place != 0 && _second[place] == 0 - target && _second[place] != Empty ? (byte*)_second[place + NextSecond] : null;
+    }
+
     public void Add(ulong target, byte* host)
     {
         ulong place = Place(target);

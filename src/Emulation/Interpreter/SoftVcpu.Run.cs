@@ -55,17 +55,30 @@ public sealed unsafe partial class SoftVcpu
 
             if (_arena!.IsFull || TranslationsAreFull)
                 FlushCode();
-            bool enabled = (S->Rflags & Rflags.IF) != 0;
-            N->RequestMask = AlwaysServed & ~(S->NmiBlocked ? (uint)VcpuRequests.Nmi : 0) | (enabled ? (uint)VcpuRequests.Interrupt : 0);
-            ulong before = S->InstructionsRetired;
-            int ring = GuestRing;
+            SetRequestMask();
+            (_countedRing, _countedFrom) = (GuestRing, S->InstructionsRetired);
             if (single || S->InterruptShadow != InterruptShadow.None || DebugActive || (S->Rflags & Rflags.TF) != 0)
                 ExecuteOne();
             else if ((_cache is null ? Execute() : ExecuteTranslated()) == Executed.Fault)
                 Fault();
-            Counters->Instructions[ring] += S->InstructionsRetired - before;
+            CountInstructions();
         }
     }
+
+    /// <summary>Ring to which instructions are counted, and from which one on.</summary>
+    private int _countedRing;
+    private ulong _countedFrom;
+
+    /// <summary>Counts what has been executed, to the ring in which it was.</summary>
+    private void CountInstructions()
+    {
+        Counters->Instructions[_countedRing] += S->InstructionsRetired - _countedFrom;
+        (_countedRing, _countedFrom) = (GuestRing, S->InstructionsRetired);
+    }
+
+    /// <summary>Which requests matter with the flags as they are now.</summary>
+    private void SetRequestMask() =>
+        N->RequestMask = AlwaysServed & ~(S->NmiBlocked ? (uint)VcpuRequests.Nmi : 0) | ((S->Rflags & Rflags.IF) != 0 ? (uint)VcpuRequests.Interrupt : 0);
 
     /// <summary>Requests at an instruction boundary; true when <see cref="Run"/> must return.</summary>
     private bool ServeRequests(out VcpuExit exit)

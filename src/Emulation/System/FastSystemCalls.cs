@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using VirtPS.Sdk.Rings;
 using VirtPS.X86;
 
@@ -10,7 +11,13 @@ public sealed unsafe partial class SoftVcpu
     private bool? _isAmd;
 
     /// <summary>The model's vendor, which decides where the two makers differ.</summary>
-    internal bool IsAmd => _isAmd ??= Partition.Options.Cpuid.Query(0, 0) is { Ebx: 0x68747541, Edx: 0x69746E65, Ecx: 0x444D4163 };
+    internal bool IsAmd
+    {
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        get => _isAmd ?? FindMaker();
+    }
+
+    private bool FindMaker() => (_isAmd = Partition.Options.Cpuid.Query(0, 0) is { Ebx: 0x68747541, Edx: 0x69746E65, Ecx: 0x444D4163 }).Value;
 
     private static SegmentRegister Flat(int selector, uint attributes, int dpl) =>
         new((ushort)selector, 0, 0xFFFF_FFFF, attributes | ((uint)dpl << 5));

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using VirtPS.Emulation.Thunks;
 using VirtPS.Sdk.Cpu;
 using VirtPS.Sdk.Rings;
 
@@ -11,11 +12,15 @@ internal readonly record struct RingMark(ulong Rip, byte Ring, CpuMode Mode);
 // Counting and recording of ring transitions. Counters are kept always; events only while somebody traces.
 public sealed unsafe partial class SoftVcpu
 {
-    private static readonly double s_nanosecondsPerTick = 1e9 / Stopwatch.Frequency;
+    private static readonly double s_nanosecondsPerTimestamp = 1e9 / Stopwatch.Frequency;
 
-    /// <summary>Ring that time is being charged to, and since when. (The main loop counts instructions by ring itself.)</summary>
+    /// <summary>Ring that time is being charged to, and since when. (Instructions are counted by ring in the main loop.)</summary>
     private byte _chargedRing;
-    private long _chargedSince;
+    private ulong _chargedSince;
+
+    /// <summary>By what time is measured during a <see cref="Run"/>: the host's TSC, or the system's clock (null).</summary>
+    private HostTsc? _ringClock;
+    private double _nanosecondsPerTick;
 
     /// <summary>Nanoseconds per TSC tick, 32.32 fixed point.</summary>
     private ulong _nanosecondsPerTscTick;
@@ -27,15 +32,20 @@ public sealed unsafe partial class SoftVcpu
     internal void BeginRingAccounting()
     {
         Counters->NanosecondsValid = 1;
+        double rate = HostTsc.Instance?.MeasureNanosecondsPerTick() ?? 0;
+        (_ringClock, _nanosecondsPerTick) = rate > 0 ? (HostTsc.Instance, rate) : (null, s_nanosecondsPerTimestamp);
         _chargedRing = GuestRing;
-        _chargedSince = Stopwatch.GetTimestamp();
+        _chargedSince = ReadRingClock();
     }
+
+    private ulong ReadRingClock() => _ringClock?.Read() ?? (ulong)Stopwatch.GetTimestamp();
 
     /// <summary>Charges what has passed to the ring that ran: at transitions and at <see cref="IVcpu.Run"/>'s return.</summary>
     internal void ChargeRing()
     {
-        long now = Stopwatch.GetTimestamp();
-        Counters->Nanoseconds[_chargedRing & 3] += (ulong)((now - _chargedSince) * s_nanosecondsPerTick);
+        ulong now = ReadRingClock();
+        // The TSCs of two processors may differ by a little.
+        Counters->Nanoseconds[_chargedRing & 3] += (ulong)(Math.Max(0, (long)(now - _chargedSince)) * _nanosecondsPerTick);
         _chargedSince = now;
         _chargedRing = GuestRing;
     }

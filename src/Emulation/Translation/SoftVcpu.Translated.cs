@@ -133,6 +133,9 @@ public sealed unsafe partial class SoftVcpu
             if (pendingLink != 0)
                 ConnectLink(pendingLink, block);
             pendingLink = 0;
+            if (_wantsJump)
+                FillJump(S->Rip, block);
+            _wantsJump = false;
             switch (EnterCode(block))
             {
                 case TranslatedExit.Link:
@@ -227,7 +230,7 @@ public sealed unsafe partial class SoftVcpu
         while (exit is TranslatedExit.Interpret or TranslatedExit.InterpretRest)
         {
             exit = exit == TranslatedExit.Interpret ? InterpretSite(n->ExitSite) : InterpretRest(n->ExitSite);
-            if (exit != TranslatedExit.None)
+            if (exit != TranslatedExit.None && !(exit is TranslatedExit.Leave or TranslatedExit.Continue && GoesOn()))
                 break;
             exit = (TranslatedExit)resume(_memory.StackPointer);
         }

@@ -11,12 +11,17 @@ public sealed unsafe partial class SoftVcpu
     /// <summary>Lets an indirect branch find the code at a target next time.</summary>
     private void FillJump(ulong target)
     {
-        uint mode = N->Mode;
+        Block* b = BlockTranslator.Handles(N->Mode) ? FindBlock(target) : null;
+        if (b != null && HasCode(b, target))
+            FillJump(target, b);
+    }
+
+    /// <summary>The same, where the block that has the target's code is known.</summary>
+    private void FillJump(ulong target, Block* b)
+    {
+        uint mode = b->Mode;
         // Code that may reach user pages under SMAP is found by nobody else: it branches to its targets' other translations, which reach less, and whose misses the interpreter judges.
-        if (!BlockTranslator.Handles(mode) || (mode & CodeMode.SmapOff) != 0)
-            return;
-        Block* b = FindBlock(target);
-        if (b == null || !HasCode(b, target))
+        if ((mode & CodeMode.SmapOff) != 0)
             return;
         bool user = (mode & CodeMode.User) != 0;
         (user ? _userJumps! : _supervisorJumps!).Add(target, _cache!.Executable(b->Translation));
