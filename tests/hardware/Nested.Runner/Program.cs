@@ -25,7 +25,8 @@ internal static class Program
 
     private const int RandomCount = 300;
 
-    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(60);
+    /// <summary>They take some 15 s on an idle machine. What is asked for is all of them, not how soon: a busy one may take its time.</summary>
+    private static readonly TimeSpan s_randomLimit = TimeSpan.FromSeconds(200);
 
     private static int s_failures;
 
