@@ -11,7 +11,7 @@ internal unsafe struct MachineImage
     public const int FlagsOffset = 0, GprOffset = 64, XsaveOffset = 192, XsaveSize = VcpuState.XsaveSize;
 
     /// <summary>Components of the XSAVE area: x87, SSE and AVX; with opmasks and both parts of ZMM.</summary>
-    public const ulong Narrow = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx, Wide = Narrow | Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm;
+    public const ulong Narrow = Xcr0.X87 | Xcr0.Sse | Xcr0.Avx, Wide = Narrow | Xcr0.Avx512;
 
     [FieldOffset(FlagsOffset)]
     public ulong Flags;

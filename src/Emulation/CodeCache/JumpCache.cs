@@ -84,12 +84,14 @@ internal sealed unsafe class JumpCache
     /// <summary>Moves an entry out of the way.</summary>
     private void AddSecond(ulong from)
     {
-        ulong place = SecondPlace(0 - _tags[from]);
+        // Noting a place may empty both tables: what is moved is read before.
+        (ulong tag, ulong host) = (_tags[from], _tags[from + Next]);
+        ulong place = SecondPlace(0 - tag);
         if (place == 0)
             return;
         if (_second[place] == Empty)
             Note((int)place | InSecond);
-        (_second[place], _second[place + NextSecond]) = (_tags[from], _tags[from + Next]);
+        (_second[place], _second[place + NextSecond]) = (tag, host);
     }
 
     private void Note(int place)

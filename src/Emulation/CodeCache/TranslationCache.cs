@@ -72,7 +72,6 @@ internal sealed unsafe class TranslationCache : IDisposable
     private readonly int[] _pages = new int[PageHashSize], _secondPages = new int[PageHashSize];
     private readonly List<int> _crossLinks = [];
 
-
     /// <summary>Pages for which something was translated since everything was forgotten.</summary>
     public CodePages CodePages { get; } = new();
     private Link[] _links = new Link[1024];

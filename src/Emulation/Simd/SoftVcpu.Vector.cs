@@ -34,7 +34,7 @@ public sealed unsafe partial class SoftVcpu
     /// </summary>
     private void SynchronizeVector() =>
         *(ulong*)(S->Xsave + VectorFile.HeaderOffset) = Xcr0.X87 | Xcr0.Sse | (HostFeatures.Current.Avx ? Xcr0.Avx : 0)
-        | (HostFeatures.Current.Avx512 ? Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm : 0);
+        | (HostFeatures.Current.Avx512 ? Xcr0.Avx512 : 0);
 
     /// <summary>Whether an instruction of the class may execute now; otherwise the fault is recorded, in the order of SDM Vol. 2A §2.4.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -50,7 +50,7 @@ public sealed unsafe partial class SoftVcpu
             return X87Available(waits: true);
         if (c is VectorClass.Avx or VectorClass.Avx512)
         {
-            const ulong Avx = Xcr0.Sse | Xcr0.Avx, Avx512 = Avx | Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm;
+            const ulong Avx = Xcr0.Sse | Xcr0.Avx, Avx512 = Avx | Xcr0.Avx512;
             ulong needed = c == VectorClass.Avx ? Avx : Avx512;
             if ((S->Cr4 & Cr4.OSXSAVE) == 0 || (S->Xcr0 & needed) != needed || !S->IsProtected || S->IsVirtual8086)
                 return Raise(Vector.UD);

@@ -17,11 +17,7 @@ public sealed unsafe partial class SoftVcpu
 
     /// <summary>The same of the AVX-512 state.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private uint WideReady(uint vectorsReady)
-    {
-        const ulong Needed = Xcr0.Opmask | Xcr0.ZmmHi256 | Xcr0.Hi16Zmm;
-        return (~S->Xcr0 & Needed) == 0 ? vectorsReady : 0;
-    }
+    private uint WideReady(uint vectorsReady) => (~S->Xcr0 & Xcr0.Avx512) == 0 ? vectorsReady : 0;
 
     /// <summary>Whether generated code may have the guest's x87 state in the host's: x87 and MMX do not fault for control bits, everything is masked and nothing pending.</summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
